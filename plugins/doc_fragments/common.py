@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation that several modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options and attributes of every module that works on a host's store."""
+
+    DOCUMENTATION = r"""
+options:
+  update_id:
+    description:
+      - Name of the update, 1 to 128 letters, digits, dots, underscores and dashes, beginning with a letter or a digit.
+    type: str
+    required: true
+  store:
+    description:
+      - Directory of the store on the host.
+      - The default is C(/var/lib/umbra) for root, and C($XDG_STATE_HOME/umbra) or C(~/.local/state/umbra) for others.
+    type: path
+  host:
+    description:
+      - Name below which the shadows of this host lie in the store.
+      - The default is the name of the host in the inventory (with C(delegate_to), of the host delegated to).
+    type: str
+  lock_timeout:
+    description:
+      - Seconds to wait for another run that works on the shadows of this host.
+    type: float
+    default: 60.0
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and tell what would be done, without touching anything.
+    support: full
+  diff_mode:
+    description: Tells what would change in diff mode.
+    support: none
+  platform:
+    description: The systems it runs on.
+    platforms: linux
+    support: full
+requirements:
+  - Python 3.9 or newer on the host, and nothing else.
+"""
+
+    PLAN = r"""
+options:
+  plan:
+    description:
+      - The part of the analysis that concerns this host; the action plugin fills it in after
+        M(umbra.rollback.rollback_analyze) ran, and it is saved in the host's store.
+    type: dict
+"""
+
+    PAYLOAD = r"""
+options:
+  payload:
+    description:
+      - Return what the controller needs for M(umbra.rollback.rollback_analyze) as well; set by the action plugin.
+    type: bool
+    default: false
+"""

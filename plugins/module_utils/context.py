@@ -1,0 +1,91 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a provider may use of the world: the names of this run, programs to call, a place for temporary files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .errors import CommandFailed, ToolMissing
+
+OUTPUT_SHOWN = 400
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended: its exit status (negative: the signal), and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed, on one line, for a message."""
+        text = " ".join((self.stderr.strip() or self.stdout.strip() or "no output").split())
+        return text if len(text) <= OUTPUT_SHOWN else "..." + text[-OUTPUT_SHOWN:]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The run that a provider works in. `workdir` is a private directory (0700) in the store, emptied by each verb.
+
+    `patience` multiplies every timeout: a resource that failed to restore gets more time at the next attempt.
+    """
+
+    update_id: str
+    host: str
+    workdir: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 1.0
+
+    def run(
+        self,
+        argv: Sequence[str],
+        timeout: float = 300.0,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bytes = b"",
+    ) -> Done:
+        """Run a program, never through a shell, in a process group of its own; C locale. Raises ToolMissing.
+
+        After `timeout` seconds (times `patience`) the whole group is killed, and the status is -9.
+        """
+        env = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **self.environment, **(environment or {})}
+        if shutil.which(argv[0], path=env.get("PATH")) is None:
+            raise ToolMissing(name=argv[0], tool=argv[0], package=f"the package that has {argv[0]}")
+        with subprocess.Popen(
+            list(argv),
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout * self.patience)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out, err = process.communicate()
+                err += f"\nkilled after {timeout * self.patience:.0f} s".encode()
+        return Done(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    def check(self, name: str, argv: Sequence[str], timeout: float = 300.0) -> Done:
+        """`run`, and raise CommandFailed (for resource `name`) unless it ends with 0."""
+        done = self.run(argv, timeout)
+        if done.status != 0:
+            raise CommandFailed(name=name, command=" ".join(argv), status=done.status, output=done.last_words)
+        return done
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()

@@ -1,0 +1,77 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a module ends and the engine begins: parameters in, one result or one sentence out."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from .errors import UmbraError
+from .plan import Plan
+from .resource import check_update_id
+from .verbs.run import Module, Target
+
+RESULT_BYTES = 60 << 10  # a module's result stays under 64 KiB, with room for what Ansible adds
+
+COMMON: Mapping[str, Mapping[str, Any]] = {
+    "update_id": {"type": "str", "required": True},
+    "store": {"type": "path"},
+    "host": {"type": "str"},
+    "lock_timeout": {"type": "float", "default": 60.0},
+}
+PLAN: Mapping[str, Mapping[str, Any]] = {"plan": {"type": "dict"}}
+PAYLOAD: Mapping[str, Mapping[str, Any]] = {"payload": {"type": "bool", "default": False}}
+
+
+def target(params: Mapping[str, Any]) -> Target:
+    """The update, host and store that a module's parameters name. Raises UpdateIdInvalid, StoreFormatUnknown."""
+    update_id = params.get("update_id")
+    if update_id is not None:
+        check_update_id(update_id)
+    plan = Plan.from_dict(params["plan"], "the plan of this run") if params.get("plan") else None
+    host = params.get("host") or os.uname().nodename
+    return Target(update_id or "", host, params.get("store"), params["lock_timeout"], plan)
+
+
+def conclude(module: Module, call: Callable[[Target], dict[str, Any]]) -> NoReturn:
+    """Run `call` and end the module: with its result (failed where it has a `msg`), or with one sentence and a code."""
+    try:
+        result = fit(call(target(module.params)))
+    except UmbraError as error:
+        module.fail_json(msg=str(error), code=error.code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        module.fail_json(msg=f"{where}{error.strerror or error}. Mend it and run again.", code="system")
+    except Exception as error:  # noqa: BLE001  # the edge: a defect of ours must end in a sentence, too
+        module.fail_json(
+            msg=f"umbra.rollback has a defect ({type(error).__name__}: {error}). What was begun is journaled: run "
+            "again to go on, and report this with the output of -vvv.",
+            code="internal",
+            exception=traceback.format_exc(),
+        )
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def fit(result: dict[str, Any]) -> dict[str, Any]:
+    """`result` cut to RESULT_BYTES: the longest lists lose their end, and `truncated` says how many items each had."""
+    truncated: dict[str, int] = {}
+    while len(json.dumps(result)) > RESULT_BYTES:
+        lists = {
+            key: len(json.dumps(value)) for key, value in result.items() if isinstance(value, list) and len(value) > 1
+        }
+        if not lists:
+            break
+        longest = max(lists, key=lambda key: lists[key])
+        truncated.setdefault(longest, len(result[longest]))
+        result = {**result, longest: result[longest][: len(result[longest]) // 2]}
+        result["truncated"] = truncated
+    return result

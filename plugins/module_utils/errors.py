@@ -1,0 +1,197 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, one class each: the docstring is the message, the code is in the operator's guide."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+
+class UmbraError(Exception):
+    """{problem}."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, **facts: Any) -> None:
+        """Fill the class's docstring with `facts`; every name in its braces has to be given."""
+        self.facts = facts
+        template = inspect.cleandoc(type(self).__doc__ or "")
+        super().__init__(" ".join(template.format(**facts).split("\n")))
+
+
+# --- what the user gave -------------------------------------------------------------------------------------------
+
+
+class InputError(UmbraError):
+    """{where}: {problem}. {remedy}"""
+
+    code = "input"
+
+
+class ResourceInvalid(InputError):
+    """{where}: {problem}. {remedy}"""
+
+    code = "resource-invalid"
+
+
+class ResourcesFileInvalid(InputError):
+    """{where}: {problem}. {remedy}"""
+
+    code = "resources-file-invalid"
+
+
+class UpdateIdInvalid(InputError):
+    """update_id {update_id!r} is not a valid name: use 1 to 128 letters, digits, '.', '_' or '-', and begin with a
+    letter or a digit."""
+
+    code = "update-id-invalid"
+
+
+class ResourceUnknown(InputError):
+    """Resource {name!r} is not among the shadows of update {update_id} on {host}; it has: {known}."""
+
+    code = "resource-unknown"
+
+
+class NotShadowedHere(InputError):
+    """This run has no shadows of update {update_id} for {hosts}: run shadow_create, or shadow_info for shadows of
+    an earlier run, on every host before rollback_analyze."""
+
+    code = "not-shadowed-here"
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+class StoreError(UmbraError):
+    """The store {path} can't be used: {problem}. {remedy}"""
+
+    code = "store"
+
+
+class StoreMissing(StoreError):
+    """There is no store at {path}: nothing was ever shadowed there. Check `store`, and whether its file system is
+    mounted."""
+
+    code = "store-missing"
+
+
+class StoreFormatUnknown(StoreError):
+    """{path} says format {found!r}, and this release knows {known!r}: use the release of umbra.rollback that wrote
+    it."""
+
+    code = "store-format-unknown"
+
+
+class StoreCorrupt(StoreError):
+    """{path} is damaged: {problem}. Nothing was changed. Restore this file from a replica of the store, or leave
+    the resource out with `resources`."""
+
+    code = "store-corrupt"
+
+
+class ContentMissing(StoreError):
+    """Content {digest} is missing from the store {path}. Nothing was changed. Restore it from a replica of the
+    store."""
+
+    code = "content-missing"
+
+
+class StoreLocked(StoreError):
+    """{path} is in use by {holder}; waited {waited:.0f} s. Wait for it to end, or look at that process, then run
+    again."""
+
+    code = "store-locked"
+
+
+class NoSpace(StoreError):
+    """{where} has {free} bytes free, and {what} needs {needed}. Free some space, or name another `store`; nothing
+    was changed."""
+
+    code = "no-space"
+
+
+class ManifestMissing(StoreError):
+    """Update {update_id} was never shadowed on {host} (no manifest in {path}); known updates: {known}."""
+
+    code = "manifest-missing"
+
+
+class ManifestExists(StoreError):
+    """Update {update_id} was already shadowed on {host} at {created}, with other resources, and is still open.
+    Commit it, roll it back, or choose another update_id; the shadows are kept as they are."""
+
+    code = "manifest-exists"
+
+
+class StateRefused(StoreError):
+    """Update {update_id} on {host} is {state}, so it can't be {verb}. {remedy}"""
+
+    code = "state-refused"
+
+
+# --- resources and providers --------------------------------------------------------------------------------------
+
+
+class ProviderError(UmbraError):
+    """{name}: {problem}. {remedy}"""
+
+    code = "provider"
+
+
+class Unsupported(ProviderError):
+    """{name}: {problem}. {remedy}"""
+
+    code = "unsupported"
+
+
+class ToolMissing(ProviderError):
+    """{name}: the program or library {tool} is not on this host. Install {package}."""
+
+    code = "tool-missing"
+
+
+class SourceMissing(ProviderError):
+    """{name}: {path} does not exist. Correct the path, or set `allow_missing: true` when the update is to create
+    it."""
+
+    code = "source-missing"
+
+
+class SourceUnreadable(ProviderError):
+    """{name}: {path} can't be read: {problem}. Run with `become: true`, or exclude it."""
+
+    code = "source-unreadable"
+
+
+class ShadowFailed(ProviderError):
+    """{name}: could not be shadowed: {problem}. {remedy}"""
+
+    code = "shadow-failed"
+
+
+class Unstable(ProviderError):
+    """{name}: {path} changed while it was read, {attempts} times. Stop what writes to it, exclude it, or set
+    `allow_unstable: true` to take it as it is."""
+
+    code = "unstable"
+
+
+class RestoreFailed(ProviderError):
+    """{name}: could not be restored: {problem}. {remedy}"""
+
+    code = "restore-failed"
+
+
+class ValidationFailed(ProviderError):
+    """{name}: is not as its shadow says: {problem}. {remedy}"""
+
+    code = "validation-failed"
+
+
+class CommandFailed(ProviderError):
+    """{name}: `{command}` ended with {status}: {output}."""
+
+    code = "command-failed"

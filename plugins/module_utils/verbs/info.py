@@ -1,0 +1,96 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the store holds for one host: its updates, and one of them in full."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import StoreMissing, UmbraError
+from ..store.store import Store
+from ..store.update import HostUpdate
+from . import hold, payload
+from .create import record
+from .run import Module, Target, Work, looking
+
+
+@dataclass(frozen=True)
+class Info:
+    """`updates` a dict each, oldest first; `update` the one that was asked for, in full, or None."""
+
+    host: str
+    store: str
+    updates: tuple[dict[str, Any], ...]
+    update: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The module's result."""
+        return {
+            "changed": False,
+            "host": self.host,
+            "store": self.store,
+            "updates": list(self.updates),
+            "update": self.update,
+        }
+
+
+def from_module(target: Target, module: Module) -> dict[str, Any]:
+    """The verb as module umbra.rollback.shadow_info calls it."""
+    result = info(target).to_dict()
+    if not (module.params["payload"] and target.update_id):
+        return result
+    store = target.open()
+    update = store.update(target.update_id)
+    packed = payload.pack(update.manifest(), store.history().read())
+    return {**result, "manifest": update.manifest_path, "payload": packed}
+
+
+def info(target: Target) -> Info:
+    """All updates of the host, and `target.update_id` in full ('' for none). Reads only.
+
+    No store at all is no error without an update_id: nothing was shadowed. Raises ManifestMissing, StoreError.
+    """
+    if target.update_id:
+        with looking(target) as work:
+            return Info(target.host, work.store.path, _all(work.store), _one(work))
+    try:
+        store = Store.open(target.store, target.host)
+    except StoreMissing as error:
+        return Info(target.host, str(error.facts["path"]), ())
+    return Info(target.host, store.path, _all(store))
+
+
+def _all(store: Store) -> tuple[dict[str, Any], ...]:
+    return tuple(_summary(update) for update in store.updates())
+
+
+def _summary(update: HostUpdate) -> dict[str, Any]:
+    try:
+        manifest = update.manifest()
+    except UmbraError as error:
+        return {"update_id": update.update_id, "state": "damaged", "problem": str(error)}
+    return {
+        "update_id": update.update_id,
+        "state": update.state,
+        "created": manifest.created,
+        "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.created)),
+        "resources": len(manifest.shadows),
+        "bytes": sum(shadow.bytes for shadow in manifest.shadows),
+        "held_bytes": hold.held(update),
+    }
+
+
+def _one(work: Work) -> dict[str, Any]:
+    update = work.update
+    manifest = update.manifest()
+    plan = work.plan
+    return {
+        **_summary(update),
+        "shadows": [{**record(s), "depends_on": list(s.resource.depends_on)} for s in manifest.shadows],
+        "plan": plan.to_dict() if plan else None,
+        "leases": update.leases().get("leases", []),
+        "displaced": [update.displaced_path(round_) for round_ in update.displaced_rounds()],
+    }

@@ -1,0 +1,110 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a restore went: for one resource (Result), for all on this host (Restored), and what to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..providers.base import Drift
+
+RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed", "untouched", "would_restore"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How it went for one resource. `escalations` says of each attempt that failed why it did."""
+
+    name: str
+    type: str
+    wave: int
+    action: str
+    attempts: int = 0
+    items: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    validation: str = "skipped"
+    method: str = ""
+    escalations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the resource is as its shadow says now."""
+        return self.action in (RESTORED, UNCHANGED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `from_dict` reads it back."""
+        told = {**vars(self), "escalations": list(self.escalations), "notes": list(self.notes)}
+        return {**told, "seconds": round(self.seconds, 3)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Result:
+        """The result that `to_dict` wrote."""
+        return cls(**{**raw, "escalations": tuple(raw["escalations"]), "notes": tuple(raw["notes"])})
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How it went on one host. `drifts` tells what differed before (in check mode: what would change)."""
+
+    update_id: str
+    host: str
+    store: str
+    state: str
+    results: tuple[Result, ...]
+    waves: int
+    seconds: float
+    displaced: str | None = None
+    drifts: Mapping[str, Drift] = field(default_factory=dict)
+    stopped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bad(self) -> list[Result]:
+        """What failed or had to be left alone."""
+        return [result for result in self.results if result.action in (FAILED, UNTOUCHED)]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything on the host was changed (or would be, in check mode)."""
+        return bool(self.stopped) or any(r.action in (RESTORED, WOULD, FAILED) for r in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The module's result; `msg` is there when it is not complete."""
+        told: dict[str, Any] = {
+            "changed": self.changed,
+            "update_id": self.update_id,
+            "host": self.host,
+            "store": self.store,
+            "state": self.state,
+            "waves": self.waves,
+            "resources": [result.to_dict() for result in self.results],
+            "seconds": round(self.seconds, 3),
+            "displaced": self.displaced,
+            "undo": self._how_to_undo() if self.displaced else "",
+            "stopped": list(self.stopped),
+            "notes": list(self.notes),
+        }
+        return {**told, "msg": self._complaint()} if self.bad else told
+
+    def _how_to_undo(self) -> str:
+        return f"umbra.rollback.shadow_restore with update_id: {self.update_id}, undo: true, store: {self.store}"
+
+    def _complaint(self) -> str:
+        well = sum(result.ok for result in self.results)
+        parts = [
+            f"The way back of update {self.update_id} on {self.host} is not complete: "
+            f"{well} of {len(self.results)} resources are as before."
+        ]
+        for result in self.results:
+            if result.action == FAILED:
+                parts.append(f"Failed after {result.attempts} attempts: {result.name}: {result.reason}")
+        if untouched := [f"{r.name} ({r.reason})" for r in self.results if r.action == UNTOUCHED]:
+            parts.append(f"Left alone: {', '.join(untouched)}.")
+        parts.append("Mend the cause, then run the restore again: it goes on from here.")
+        return " ".join(parts)

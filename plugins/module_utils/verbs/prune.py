@@ -1,0 +1,140 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let go of what is no longer needed: retention, one update by name, garbage; and read the store back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import StateRefused
+from ..store.store import Store
+from ..store.update import HostUpdate
+from .run import HostWork, Module, Target, working_on_host
+
+GRACE = 3600.0  # seconds: a content younger than this may belong to a shadow that is being made
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to let go, beside the update that the target names; `grace` (seconds) protects contents that are new."""
+
+    keep_last: int | None = None
+    keep_days: float | None = None
+    garbage: bool = True
+    verify: bool = False
+    grace: float = GRACE
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was let go, and what reading the store back found."""
+
+    host: str
+    store: str
+    changed: bool
+    dropped: tuple[str, ...] = ()
+    kept_open: tuple[str, ...] = ()
+    objects: int = 0
+    packs: int = 0
+    bytes: int = 0
+    problems: tuple[str, ...] = ()
+    verified_bytes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The module's result."""
+        told = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        if self.problems:
+            told["msg"] = f"The store {self.store} is damaged: {'; '.join(self.problems[:5])}"
+        return told
+
+
+def from_module(target: Target, module: Module) -> dict[str, Any]:
+    """The verb as module umbra.rollback.shadow_prune calls it."""
+    params = {key: module.params[key] for key in ("keep_last", "keep_days", "garbage", "verify", "grace")}
+    verb = check if module.check_mode else prune
+    return verb(target, Request(**params)).to_dict()
+
+
+def prune(target: Target, request: Request) -> Pruned:
+    """Drop the named update, apply retention, collect garbage, verify: in this order. Raises StateRefused, StoreError."""
+    with working_on_host(target, "prune") as work:
+        dropped = [_drop_named(work, target.update_id)] if target.update_id else []
+        dropped += apply_retention(work, request.keep_last, request.keep_days)
+        kept = _kept_open(work.store)
+    store = target.open()  # garbage collection waits for the locks of all hosts, so this host's is given back first
+    found = store.collect(request.grace, time.time()) if request.garbage else None
+    checked = store.verify() if request.verify else None
+    return Pruned(
+        target.host,
+        store.path,
+        changed=bool(dropped) or bool(found and (found.objects or found.packs)),
+        dropped=tuple(dropped),
+        kept_open=tuple(kept),
+        objects=found.objects if found else 0,
+        packs=found.packs if found else 0,
+        bytes=found.bytes if found else 0,
+        problems=tuple(checked.problems) if checked else (),
+        verified_bytes=checked.bytes if checked else None,
+    )
+
+
+def check(target: Target, request: Request) -> Pruned:
+    """What `prune` would drop; garbage is not counted, and nothing is written."""
+    store = target.open()
+    dropped = []
+    if target.update_id:
+        _refuse(store.update(target.update_id))
+        dropped.append(target.update_id)
+    dropped += [update.update_id for update in store.expired(request.keep_last, request.keep_days, time.time())]
+    checked = store.verify() if request.verify else None
+    return Pruned(
+        target.host,
+        store.path,
+        bool(dropped),
+        tuple(dropped),
+        tuple(_kept_open(store)),
+        problems=tuple(checked.problems) if checked else (),
+        verified_bytes=checked.bytes if checked else None,
+    )
+
+
+def apply_retention(work: HostWork, keep_last: int | None, keep_days: float | None) -> list[str]:
+    """Drop this host's committed updates beyond both limits; never one that is not committed. Their names."""
+    if keep_last is None and keep_days is None:
+        return []
+    expired = work.store.expired(keep_last, keep_days, time.time())
+    for update in expired:
+        _drop(work, update)
+    return [update.update_id for update in expired]
+
+
+def _drop_named(work: HostWork, update_id: str) -> str:
+    update = work.store.update(update_id)
+    _refuse(update)
+    _drop(work, update)
+    return update_id
+
+
+def _refuse(update: HostUpdate) -> None:
+    update.manifest()
+    if update.state in ("open", "restoring", "failed"):
+        raise StateRefused(
+            update_id=update.update_id,
+            host=update.host,
+            state=update.state,
+            verb="dropped",
+            remedy="It may still have to go back: commit it, or roll it back, first.",
+        )
+
+
+def _drop(work: HostWork, update: HostUpdate) -> None:
+    for shadow in update.manifest().shadows:
+        work.provider(shadow.type).forget(shadow)
+    work.store.drop(update)
+
+
+def _kept_open(store: Store) -> list[str]:
+    return [update.update_id for update in store.updates() if update.state != "committed"]

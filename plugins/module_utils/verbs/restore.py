@@ -1,0 +1,388 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back on one host: verify everything, stop what depends, keep the failed state, restore wave by wave,
+validate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from .. import version
+from ..errors import ResourceUnknown, StateRefused, UmbraError
+from ..plan import Plan, Step, host_plan
+from ..providers.base import SERVICE, Drift, Provider
+from ..shadow import Manifest, Shadow
+from . import diff, hold
+from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
+from .rounds import Round
+from .run import Module, Target, Work, looking, working
+
+T = TypeVar("T")
+WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to bring back. `names` empty: everything; `wave` None: all waves, 0: only verify, stop and set aside, n:
+    that one.
+
+    `undo` goes back to what the last restore displaced. `unmet` are resources (host:name) of other hosts that failed.
+    `force` restores an update that was committed.
+    """
+
+    names: tuple[str, ...] = ()
+    wave: int | None = None
+    max_attempts: int = 3
+    undo: bool = False
+    force: bool = False
+    unmet: tuple[str, ...] = ()
+
+
+def from_module(target: Target, module: Module) -> dict[str, Any]:
+    """The verb as module umbra.rollback.shadow_restore calls it."""
+    params = module.params
+    request = Request(
+        names=tuple(params["resources"]),
+        wave=params["wave"],
+        max_attempts=params["max_attempts"],
+        undo=params["undo"],
+        force=params["force"],
+        unmet=tuple(params["unmet"]),
+    )
+    restored = (check if module.check_mode else restore)(target, request)
+    result = restored.to_dict()
+    return {**result, "diff": diff.of(restored.drifts)} if module._diff else result
+
+
+def restore(target: Target, request: Request) -> Restored:
+    """Bring the resources back; one that fails is in the result, and does not stop those that don't need it.
+
+    Raises StateRefused, ManifestMissing, ResourceUnknown, StoreLocked, and StoreCorrupt or ContentMissing when a shadow
+    that is needed is damaged: then nothing was changed.
+    """
+    with working(target, "undo" if request.undo else "restore") as work:
+        return _Restore(work, request).run()
+
+
+def check(target: Target, request: Request) -> Restored:
+    """What `restore` would change, resource by resource; all is read, nothing is written.
+
+    Raises what `restore` does.
+    """
+    begun = time.monotonic()
+    with looking(target) as work:
+        job = _Restore(work, request)
+        job.verify()
+        drifts = job.compare()
+        results = tuple(
+            Result(
+                s.name, job.shadows[s.name].type, s.wave, WOULD, items=drifts[s.name].total, bytes=drifts[s.name].bytes
+            )
+            if drifts[s.name]
+            else Result(s.name, job.shadows[s.name].type, s.wave, UNCHANGED)
+            for s in job.steps
+        )
+        seconds = time.monotonic() - begun
+        update = work.update
+        return Restored(
+            update.update_id,
+            update.host,
+            work.store.path,
+            update.state,
+            results,
+            job.plan.waves,
+            seconds,
+            drifts=drifts,
+        )
+
+
+class _Restore:
+    """One call of restore: the round it works in, its shadows, and the steps it is to take."""
+
+    def __init__(self, work: Work, request: Request) -> None:
+        self.work, self.request, self.update = work, request, work.update
+        self._refuse_state()
+        self.round = Round(self.update, request.undo)
+        self.manifest = self._manifest()
+        self.plan = self._plan()
+        wanted = self._wanted()
+        secrets = self.update.secrets()
+        self.shadows = {s.name: work.with_secrets(s, secrets) for s in self.manifest.shadows}
+        self.steps = [step for step in self.plan.steps if step.name in wanted]
+        self.notes: list[str] = []
+        self.drifts: dict[str, Drift] = {}
+
+    # --- what is asked for
+
+    def _refuse_state(self) -> None:
+        state = self.update.state
+        if state == "missing":
+            self.update.manifest()  # raises ManifestMissing, which names the updates that are there
+        if state == "committed" and not self.request.force:
+            raise self._refused("rolled back", "All written since would be set aside; give `force: true` to do it.")
+
+    def _refused(self, verb: str, remedy: str) -> StateRefused:
+        update = self.update
+        return StateRefused(update_id=update.update_id, host=update.host, state=update.state, verb=verb, remedy=remedy)
+
+    def _manifest(self) -> Manifest:
+        if not self.request.undo:
+            return self.update.manifest()
+        manifest = self.update.displaced(self.round.of) if self.round.of is not None else None
+        if manifest is None:
+            raise self._refused("undone", "No restore has set anything aside, so there is nothing to bring back.")
+        return manifest
+
+    def _plan(self) -> Plan:
+        names = set(self.manifest.names)
+        plan = self.work.plan
+        if plan is None or not names <= {step.name for step in plan.steps}:
+            plan = host_plan(self.update.update_id, self.update.host, self.manifest.shadows)
+        return replace(plan, steps=tuple(step for step in plan.steps if step.name in names))
+
+    def _wanted(self) -> set[str]:
+        known = self.manifest.names
+        for name in self.request.names:
+            if name not in known:
+                update = self.update
+                raise ResourceUnknown(name=name, update_id=update.update_id, host=update.host, known=", ".join(known))
+        return set(self.request.names or known)
+
+    # --- in order
+
+    def run(self) -> Restored:
+        """All waves, or the one that was asked for; the failed state is kept before the first change."""
+        begun = time.monotonic()
+        wave = self.request.wave
+        hold.release(self.update)
+        hold.raise_priority(self.update)
+        if not (wave and self.round.prepared([step.name for step in self.steps])):
+            self._prepare()
+        before = self.round.results if wave else {}
+        numbers = range(1, self.plan.waves + 1) if wave is None else range(wave, wave + 1)
+        done: dict[str, Result] = {}
+        for number in numbers:
+            done.update(self._wave(number, {**before, **done}))
+        self._learn(done.values())
+        if wave is None or wave >= self.plan.waves:
+            self._end()
+        return self._restored(tuple(done.values()), time.monotonic() - begun)
+
+    def _prepare(self) -> None:
+        """Everything that has to be true before the first change is made."""
+        self.verify()
+        self.drifts = self.compare()
+        drifted = {name for name, drift in self.drifts.items() if drift} | self.round.drifted
+        stops = self._to_stop(drifted)
+        names = [step.name for step in self.steps]
+        self.round.begin(names, sorted(drifted & set(names)), [shadow.name for shadow in stops])
+        changing = [self.shadows[name] for name in names if name in drifted]
+        services = [shadow for shadow in changing if self._is_service(shadow)]
+        undisplaced = self._displace(services)  # the state of a service is what it is while it runs
+        self._stop(stops)
+        undisplaced.update(self._displace([shadow for shadow in changing if shadow not in services]))
+        self.round.prepare(undisplaced)
+
+    def verify(self) -> None:
+        """Read every shadow that is needed against its checksums. Raises StoreCorrupt, ContentMissing."""
+        for step in self.steps:
+            shadow = self.shadows[step.name]
+            self._provider(shadow).verify(shadow, self.work.store.contents)
+
+    def compare(self) -> dict[str, Drift]:
+        """What differs, by name. What is too broken to be compared counts as different."""
+        found = _parallel(self._drift, [self.shadows[step.name] for step in self.steps])
+        return {step.name: drift for step, drift in zip(self.steps, found)}
+
+    def _drift(self, shadow: Shadow) -> Drift:
+        try:
+            return self._provider(shadow).drift(shadow, self.work.store.contents)
+        except (UmbraError, OSError) as error:
+            self.notes.append(f"{shadow.name} can't be compared with its shadow, so it counts as changed: {error}")
+            return Drift(1)
+
+    # --- services that need what is restored
+
+    def _provider(self, shadow: Shadow) -> Provider:
+        return self.work.provider(shadow.type)
+
+    def _is_service(self, shadow: Shadow) -> bool:
+        return SERVICE in self._provider(shadow).capabilities
+
+    def _to_stop(self, drifted: set[str]) -> list[Shadow]:
+        """Services that need something that will change, here or on another host; those that need most come first."""
+        affected = self.plan.dependents(sorted(drifted)) | {s.name for s in self.plan.steps if s.needs_remote}
+        names = [step.name for step in reversed(self.plan.steps) if step.name in affected]
+        return [self.shadows[name] for name in names if self._is_service(self.shadows[name])]
+
+    def _stop(self, services: Iterable[Shadow]) -> None:
+        for shadow in services:
+            try:
+                self._provider(shadow).stop(shadow)
+            except (UmbraError, OSError) as error:
+                self.notes.append(f"{shadow.name} was not stopped while what it needs is restored: {error}")
+
+    def _start_others(self, results: Mapping[str, Result]) -> None:
+        """Start what was stopped and is not itself restored, unless what it needs failed."""
+        for name in reversed(self.round.stopped):
+            if name in results:
+                continue
+            step = self.plan.step(name)
+            if bad := [need for need in (step.needs if step else ()) if need in results and not results[need].ok]:
+                self.notes.append(f"{name} is left stopped, because {', '.join(bad)} failed.")
+                continue
+            try:
+                self._provider(self.shadows[name]).start(self.shadows[name])
+            except (UmbraError, OSError) as error:
+                self.notes.append(f"{name} was stopped for the restore and could not be started again: {error}")
+
+    # --- what is set aside
+
+    def _displace(self, shadows: Sequence[Shadow]) -> dict[str, str]:
+        """Keep the failed state of `shadows`, and publish it; the names of those that can't be kept, with the
+        reason."""
+        before = self.update.displaced(self.round.number)
+        have = before.shadows if before else ()
+        new = [shadow for shadow in shadows if shadow.name not in {one.name for one in have}]
+        if not new:
+            return {}
+        kept = _parallel(self._keep, new)
+        shadows_kept = (*have, *(one for one in kept if isinstance(one, Shadow)))
+        manifest = Manifest(self.update.update_id, self.update.host, time.time(), shadows_kept, version.ENGINE)
+        self.update.save_displaced(self.round.number, manifest)
+        return {shadow.name: one for shadow, one in zip(new, kept) if isinstance(one, str)}
+
+    def _keep(self, shadow: Shadow) -> Shadow | str:
+        begun = time.monotonic()
+        try:
+            kept = self._provider(shadow).displace(shadow, self.work.store.contents)
+        except (UmbraError, OSError) as error:
+            return f"its failed state could not be kept, so it was left alone: {error}"
+        public = next(one.resource for one in self.manifest.shadows if one.name == shadow.name)
+        return replace(kept, resource=public, seconds=time.monotonic() - begun)
+
+    # --- waves
+
+    def _wave(self, number: int, before: Mapping[str, Result]) -> dict[str, Result]:
+        done: dict[str, Result] = {}
+        ready: list[Step] = []
+        for step in (step for step in self.steps if step.wave == number):
+            settled = self._settled(step, before)
+            if settled is None:
+                ready.append(step)
+            else:
+                done[step.name] = settled
+        done.update({result.name: result for result in _parallel(self._one, ready)})
+        for result in done.values():
+            self.round.end_one(result)
+        return done
+
+    def _settled(self, step: Step, before: Mapping[str, Result]) -> Result | None:
+        """The result of a resource that is not to be touched, or None."""
+        result = Result(step.name, self.shadows[step.name].type, step.wave, UNTOUCHED)
+        if reason := self.round.undisplaced.get(step.name):
+            return replace(result, action=FAILED, reason=reason)
+        bad = [need for need in step.needs if need in before and not before[need].ok]
+        bad += [need for need in step.needs_remote if need in self.request.unmet]
+        if bad:
+            stopped = "; it was stopped, and is left so" if step.name in self.round.stopped else ""
+            return replace(result, reason=f"it needs {', '.join(bad)}{stopped}")
+        if step.name not in self.round.drifted and step.name not in self.round.stopped:
+            return replace(result, action=UNCHANGED, validation="ok")
+        return None
+
+    def _one(self, step: Step) -> Result:
+        """Restore and validate one resource; each further attempt has twice the time of the one before."""
+        shadow, contents = self.shadows[step.name], self.work.store.contents
+        begun = time.monotonic()
+        failures: list[str] = []
+        for attempt in range(1, max(1, self.request.max_attempts) + 1):
+            context = replace(self.work.context, patience=2.0 ** (attempt - 1))
+            provider = replace(self.work, context=context).provider(shadow.type)
+            try:
+                outcome = provider.restore(shadow, contents, self.round.steps(step.name))
+                provider.validate(shadow, contents)
+            except (UmbraError, OSError) as error:
+                failures.append(str(error))
+                continue
+            return Result(
+                step.name,
+                shadow.type,
+                step.wave,
+                RESTORED if outcome.items or step.name in self.round.stopped else UNCHANGED,
+                attempt,
+                outcome.items,
+                outcome.bytes,
+                time.monotonic() - begun,
+                "ok",
+                outcome.method,
+                tuple(f"attempt {n}: {text}" for n, text in enumerate(failures, 1)),
+                outcome.notes,
+            )
+        seconds = time.monotonic() - begun
+        escalations = tuple(f"attempt {n}: {text}" for n, text in enumerate(failures, 1))
+        return Result(
+            step.name,
+            shadow.type,
+            step.wave,
+            FAILED,
+            len(failures),
+            0,
+            0,
+            seconds,
+            "failed",
+            "",
+            escalations,
+            (),
+            failures[-1],
+        )
+
+    # --- the end
+
+    def _end(self) -> None:
+        results = self.round.results
+        self._start_others(results)
+        partial = not set(self.manifest.names) <= set(results)
+        self.round.end(ok=all(result.ok for result in results.values()), partial=partial)
+
+    def _learn(self, results: Iterable[Result]) -> None:
+        history = self.work.store.history()
+        for result in results:
+            if result.attempts:
+                history.append(self._lesson(result))
+
+    def _lesson(self, result: Result) -> dict[str, Any]:
+        shadow = self.shadows[result.name]
+        return {
+            "time": time.time(),
+            "verb": "restore",
+            "update_id": self.update.update_id,
+            "name": result.name,
+            "type": result.type,
+            "method": result.method or shadow.method,
+            "bytes": shadow.bytes,
+            "items": shadow.items,
+            "seconds": result.seconds,
+            "ok": result.ok,
+            "changed": result.action == RESTORED,
+            "attempts": result.attempts,
+        }
+
+    def _restored(self, results: tuple[Result, ...], seconds: float) -> Restored:
+        update = self.update
+        displaced = update.displaced_path(self.round.number) if self.round.number in update.displaced_rounds() else None
+        stopped = self.round.stopped
+        return Restored(
+            update.update_id, update.host, self.work.store.path, update.state, results, self.plan.waves, seconds,
+            displaced, self.drifts, stopped, tuple(self.notes),
+        )  # fmt: skip
+
+
+def _parallel(call: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
+    with ThreadPoolExecutor(max_workers=min(WORKERS, max(1, len(items)))) as pool:
+        return list(pool.map(call, items))

@@ -1,0 +1,110 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every verb works with: the store, the host's name, the update, and providers made for a resource."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from ..context import Context
+from ..plan import Plan
+from ..providers import registry
+from ..providers.base import Provider
+from ..shadow import Shadow, with_secrets
+from ..store.store import Store
+from ..store.update import HostUpdate
+
+
+class Module(Protocol):
+    """What is used of AnsibleModule."""
+
+    params: dict[str, Any]
+    check_mode: bool
+    _diff: bool
+    no_log_values: set[str]
+
+    def warn(self, warning: str) -> None:
+        """Print a warning."""
+
+    def exit_json(self, **kwargs: Any) -> NoReturn:
+        """End well."""
+
+    def fail_json(self, msg: str, **kwargs: Any) -> NoReturn:
+        """End with one sentence."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which update ('': none in particular), on which host, in which store (None: the default place).
+
+    `lock_timeout` is how long to wait for the host's lock, in seconds; `plan` the host's part of an analysis, if any.
+    """
+
+    update_id: str
+    host: str
+    store: str | None = None
+    lock_timeout: float = 60.0
+    plan: Plan | None = None
+
+    def open(self, create: bool = False) -> Store:
+        """The store. Raises StoreError."""
+        return Store.open(self.store, self.host, create)
+
+
+@dataclass(frozen=True)
+class HostWork:
+    """A verb at work on a host: its store, and what providers may use."""
+
+    store: Store
+    context: Context
+
+    def provider(self, type_: str) -> Provider:
+        """The provider of a type, made for this run."""
+        return registry.provider(type_, self.context)
+
+
+@dataclass(frozen=True)
+class Work(HostWork):
+    """A verb at work on one update of a host; `plan` is that of this run, or the one that was saved."""
+
+    update: HostUpdate
+    plan: Plan | None
+
+    def with_secrets(self, shadow: Shadow, secrets: Mapping[str, Mapping[str, Any]]) -> Shadow:
+        """The shadow as its provider needs it: with the secret options that the manifest leaves out."""
+        return with_secrets(shadow, secrets.get(shadow.name, {}))
+
+
+@contextmanager
+def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator[HostWork]:
+    """Open the store, take the host's lock, and make a private directory; all is given back at the end.
+
+    Raises StoreError, StoreLocked (naming the holder).
+    """
+    store = target.open(create)
+    with store.lock(verb, target.update_id, target.lock_timeout), store.workdir() as workdir:
+        yield HostWork(store, Context(target.update_id, target.host, workdir))
+
+
+@contextmanager
+def working(target: Target, verb: str, create: bool = False) -> Iterator[Work]:
+    """As `working_on_host`, for `target.update_id`; the host's part of an analysis is saved first."""
+    with working_on_host(target, verb, create) as work:
+        update = work.store.update(target.update_id)
+        if target.plan is not None and update.exists():
+            update.save_plan(target.plan)
+        yield Work(work.store, work.context, update, target.plan or update.plan())
+
+
+@contextmanager
+def looking(target: Target) -> Iterator[Work]:
+    """As `working`, for check mode and reports: no lock is taken, and nothing is written anywhere in the store."""
+    store = target.open()
+    with tempfile.TemporaryDirectory(prefix="umbra-") as workdir:
+        update = store.update(target.update_id)
+        yield Work(store, Context(target.update_id, target.host, workdir), update, target.plan or update.plan())

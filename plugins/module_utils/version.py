@@ -1,0 +1,8 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine's version, as manifests carry it; galaxy.yml says the same."""
+
+from __future__ import annotations
+
+ENGINE = "umbra.rollback 0.1.0"

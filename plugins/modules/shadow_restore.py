@@ -1,0 +1,196 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: bring the resources of an update back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: shadow_restore
+short_description: Bring back the state before an update
+version_added: 0.1.0
+author: The umbra.rollback authors (@umbra-rollback)
+description:
+  - Verifies every shadow that is needed, stops what depends on what will change, keeps the failed state in the
+    store, restores the resources wave by wave in dependency order, and validates each.
+  - A resource that fails is tried again with more time, up to O(max_attempts); it does not stop those that don't
+    need it.
+  - Killed at any moment and run again, it goes on.
+extends_documentation_fragment:
+  - umbra.rollback.common
+  - umbra.rollback.common.plan
+attributes:
+  diff_mode:
+    description: Shows what would change, item by item up to a bound.
+    support: full
+options:
+  resources:
+    description: Names of the resources to bring back. The default is all of them.
+    type: list
+    elements: str
+    default: []
+  wave:
+    description:
+      - Only this wave of the plan, so that hosts go back in lockstep. V(0) verifies, stops what depends and keeps
+        the failed state, and restores nothing.
+      - The default is all waves.
+    type: int
+  max_attempts:
+    description: How often a resource is tried.
+    type: int
+    default: 3
+  undo:
+    description: Bring back what the last restore displaced.
+    type: bool
+    default: false
+  force:
+    description: Restore an update that is already committed, too; what was written since is displaced.
+    type: bool
+    default: false
+  unmet:
+    description:
+      - Resources of other hosts, as C(host:name), that could not be restored; what needs them is left alone. The
+        action plugin fills it in.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Go back to the state before the update
+  umbra.rollback.shadow_restore:
+    update_id: shop-2.4.0
+
+- name: Bring the failed state back, to look at it
+  umbra.rollback.shadow_restore:
+    update_id: shop-2.4.0
+    undo: true
+
+- name: Only the configuration
+  umbra.rollback.shadow_restore:
+    update_id: shop-2.4.0
+    resources: [shop-config]
+"""
+
+RETURN = r"""
+update_id:
+  description: The update.
+  returned: always
+  type: str
+host:
+  description: The name below which the shadows lie.
+  returned: always
+  type: str
+store:
+  description: Directory of the store.
+  returned: always
+  type: str
+state:
+  description: State of the update now.
+  returned: always
+  type: str
+  sample: rolled_back
+waves:
+  description: Number of waves in the plan.
+  returned: always
+  type: int
+resources:
+  description: How it went, per resource.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the resource.
+      type: str
+    type:
+      description: Type of the resource.
+      type: str
+    wave:
+      description: Its wave in the plan.
+      type: int
+    action:
+      description: One of C(restored), C(unchanged), C(failed), C(untouched), and C(would_restore) in check mode.
+      type: str
+    attempts:
+      description: How often it was tried.
+      type: int
+    items:
+      description: How many of its parts were written.
+      type: int
+    bytes:
+      description: How many bytes were written.
+      type: int
+    seconds:
+      description: How long it took.
+      type: float
+    validation:
+      description: One of C(ok), C(failed), C(skipped).
+      type: str
+    method:
+      description: How it was restored.
+      type: str
+    escalations:
+      description: Why each attempt that failed did.
+      type: list
+      elements: str
+    notes:
+      description: What the operator may want to know.
+      type: list
+      elements: str
+    reason:
+      description: Why it failed, or was left alone.
+      type: str
+seconds:
+  description: How long all of it took.
+  returned: always
+  type: float
+displaced:
+  description: Where the failed state is kept.
+  returned: always
+  type: str
+undo:
+  description: How to bring the failed state back.
+  returned: always
+  type: str
+stopped:
+  description: Services that were stopped for the restore.
+  returned: always
+  type: list
+  elements: str
+notes:
+  description: What the operator may want to know.
+  returned: always
+  type: list
+  elements: str
+code:
+  description: The error's code; the operator's guide has a section for each.
+  returned: failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.umbra.rollback.plugins.module_utils import edge
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import restore
+
+SPEC = {
+    **edge.COMMON,
+    **edge.PLAN,
+    "resources": {"type": "list", "elements": "str", "default": []},
+    "wave": {"type": "int"},
+    "max_attempts": {"type": "int", "default": 3},
+    "undo": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
+    "unmet": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def main() -> None:
+    """Hand over to the verb."""
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    edge.conclude(module, lambda target: restore.from_module(target, module))
+
+
+if __name__ == "__main__":
+    main()
