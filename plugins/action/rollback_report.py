@@ -50,7 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             host = str((task_vars or {})["inventory_hostname"])
             run.record("failed", host=host, task=args["task"], message=args["failure"])
             return {**result, "changed": False}
-        lines = timeline.lines(run.events())
+        lines = timeline.lines(run.events(), args["update_id"])
         if args["show"]:
             Display().display("\n".join(lines))
         return {**result, "changed": False, "lines": lines}

@@ -37,6 +37,7 @@ class ActionModule(HostAction):
                 state=result["state"],
                 store=result["store"],
                 notes=result["notes"],
+                undone=bool(self._task.args.get("undo")),
             )
         elif result.get("failed"):
             run.record(
@@ -47,5 +48,6 @@ class ActionModule(HostAction):
                 resources=[],
                 displaced=None,
                 undo="",
-                problem=result["msg"],
+                reason=result.get("msg", ""),
+                undone=bool(self._task.args.get("undo")),
             )

@@ -59,13 +59,13 @@ class Plan:
         return [step for step in self.steps if step.wave == number]
 
     def dependents(self, names: Sequence[str]) -> set[str]:
-        """Everything on this host that needs one of `names`, directly or not (cycles count as one)."""
+        """Everything on this host that needs one of `names`, directly or not (a cycle needs itself)."""
         found: set[str] = set()
         frontier = set(names)
         while frontier:
             frontier = {s.name for s in self.steps if frontier & {*s.needs, *s.cycle} and s.name not in found}
             found |= frontier
-        return found - set(names)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` reads it back."""
