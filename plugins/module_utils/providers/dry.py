@@ -1,0 +1,79 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check mode: a provider that looks like the one it wraps, and of which nothing can write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..resource import Interface, Resource
+from ..shadow import Claim, Shadow
+from .base import Contents, Drift, Estimate, Outcome, Provider, Steps
+
+METHOD = "check"
+
+
+class DryProvider(Provider):
+    """What reads goes to the wrapped provider; what writes is answered from what reading tells."""
+
+    type = METHOD
+    interface = Interface({})
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider.context)
+        self._provider = provider
+        # Of the instance here, not of the class: they are those of whatever is wrapped.
+        self.type = provider.type  # type: ignore[misc]
+        self.interface = provider.interface  # type: ignore[misc]
+        self.capabilities = provider.capabilities  # type: ignore[misc]
+
+    def query(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """As the wrapped provider."""
+        return self._provider.query(options)
+
+    def estimate(self, resource: Resource) -> Estimate:
+        """As the wrapped provider."""
+        return self._provider.estimate(resource)
+
+    def claims(self, resource: Resource) -> Sequence[Claim]:
+        """As the wrapped provider."""
+        return self._provider.claims(resource)
+
+    def create(self, resource: Resource, previous: Shadow | None, contents: Contents) -> Shadow:
+        """A record of what would be copied, out of the estimate; it has no checksum. Raises what `estimate` raises."""
+        size = self._provider.estimate(resource)
+        return Shadow(resource, METHOD, self.context.now(), 0.0, size.bytes, size.items, 0, "")
+
+    def verify(self, shadow: Shadow, contents: Contents) -> int:
+        """As the wrapped provider."""
+        return self._provider.verify(shadow, contents)
+
+    def drift(self, shadow: Shadow, contents: Contents) -> Drift:
+        """As the wrapped provider."""
+        return self._provider.drift(shadow, contents)
+
+    def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
+        """The shadow without anything it stands on: nothing is kept, since nothing will be replaced."""
+        now = self.context.now()
+        return replace(shadow, method=METHOD, created=now, seconds=0.0, stored_bytes=0, roots=(), data={})
+
+    def stop(self, shadow: Shadow) -> bool:
+        """Never stops anything."""
+        return False
+
+    def start(self, shadow: Shadow) -> None:
+        """Never starts anything."""
+
+    def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
+        """How much would be written."""
+        found = self._provider.drift(shadow, contents)
+        return Outcome(found.total, found.bytes, METHOD)
+
+    def validate(self, shadow: Shadow, contents: Contents) -> None:
+        """Nothing was restored, so there is nothing to prove."""
+
+    def forget(self, shadow: Shadow) -> None:
+        """Never releases anything."""

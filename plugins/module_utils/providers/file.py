@@ -1,0 +1,260 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files and trees of files: contents, and everything that a file system says about them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
+from ..resource import Interface, Option, Resource
+from ..shadow import Claim, Root, Shadow
+from ..tree import messages, rootfs
+from ..tree.apply import apply
+from ..tree.capture import capture, estimate
+from ..tree.compare import compare
+from ..tree.drift import drift, summary
+from ..tree.entry import decode, digests
+from ..tree.scan import TreeOptions
+from .base import INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
+
+STORE_FORMAT = b"umbra-store "
+NAME_LENGTH = 200
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._@:/-]")
+
+
+class FileProvider(Provider):
+    """A file, a directory with all below it, a symlink, or a path at which there is nothing yet.
+
+    A shadow has two contents, the listing (its digest is the checksum) and the stat index. `data`: `parent`, the
+    directory of the path without symlinks, and `parents`, mode, uid and gid of its components, both empty when it was
+    missing; `skipped`, the first mount points not entered; `read`, how many files were read.
+    """
+
+    type = "file"
+    capabilities = frozenset({INCREMENTAL})
+    interface = Interface(
+        options={
+            "path": Option("path", "The file or directory; a symlink is kept as one, not followed.", required=True),
+            "exclude": Option("list", "Patterns of names to leave alone: *.log, cache/**, /var/tmp.", default=()),
+            "one_file_system": Option("bool", "Do not enter what is mounted below the path.", default=True),
+            "allow_missing": Option("bool", "Nothing at the path is a state too.", default=False),
+            "allow_unstable": Option("bool", "Take a file as it is when it changes while it is read.", default=False),
+        },
+        query_options={
+            "pattern": Option("path", "Paths to look for, such as /etc/shop/*.conf; ** goes any depth.", required=True),
+            "min_age": Option("float", "Only what was modified at least so many seconds ago."),
+            "max_age": Option("float", "Only what was modified at most so many seconds ago."),
+            "kind": Option("str", "What to look for.", default="any", choices=("any", "file", "directory")),
+        },
+        versionable=True,
+    )
+
+    def query(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What matches the pattern now, named by its path."""
+        found = []
+        for path in set(glob.iglob(options["pattern"], recursive=True)):
+            path = path.rstrip("/") or "/"
+            try:
+                st = os.lstat(path)
+            except OSError:
+                continue  # it went away
+            if _is_wanted(st, options, self.context.now()):
+                found.append({"name": resource_name(path), "path": path})
+        return sorted(found, key=lambda one: one["name"])
+
+    def estimate(self, resource: Resource) -> Estimate:
+        """Size by stat alone. Raises SourceMissing, SourceUnreadable, Unsupported."""
+        path, options = self._target(resource)
+        size = estimate(path, options)
+        _require_present(resource, size.items)
+        return size
+
+    def create(self, resource: Resource, previous: Shadow | None, contents: Contents) -> Shadow:
+        """Shadow the tree; what did not change since `previous` is not read. Raises SourceMissing, SourceUnreadable,
+        Unstable, Unsupported.
+        """
+        path, options = self._target(resource)
+        captured = capture(path, contents, options, _digests(previous) if previous else None)
+        _require_present(resource, captured.items)
+        return Shadow(
+            resource=resource,
+            method="incremental" if captured.incremental else "copy",
+            created=self.context.now(),
+            seconds=0.0,
+            bytes=captured.bytes,
+            items=captured.items,
+            stored_bytes=0,
+            checksum=captured.tree,
+            roots=(Root("tree", captured.tree), Root("blob", captured.stat)),
+            data={**_place(path), "skipped": list(captured.skipped), "read": captured.read_items},
+        )
+
+    def claims(self, resource: Resource) -> Sequence[Claim]:
+        """It provides its path."""
+        return (Claim("provides", "path", resource.options["path"], "option path"),)
+
+    def verify(self, shadow: Shadow, contents: Contents) -> int:
+        """Read the listing and every content in it. Raises StoreCorrupt, StoreFormatUnknown, ContentMissing."""
+        tree, stats = _digests(shadow)
+        listing = contents.get(tree)
+        decode(listing)
+        return contents.verify(sorted({tree, stats, *digests(listing)}))
+
+    def drift(self, shadow: Shadow, contents: Contents) -> Drift:
+        """What differs now; small texts are given whole."""
+        path, options = self._target(shadow.resource)
+        return drift(path, *_digests(shadow), contents, options)
+
+    def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
+        """As `create`, of whatever is there: nothing, or what something still writes to."""
+        lenient = {**shadow.resource.options, "allow_missing": True, "allow_unstable": True}
+        kept = self.create(replace(shadow.resource, options=lenient), shadow, contents)
+        return replace(kept, resource=shadow.resource)
+
+    def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
+        """Write what differs; comparing shows what is left to do, so `steps` stay empty. Raises RestoreFailed, NoSpace."""
+        path, options = self._target(shadow.resource)
+        root, notes = self._find_parent(shadow, path)
+        outcome = apply(root, *_digests(shadow), contents, options)
+        return replace(outcome, notes=outcome.notes + notes)
+
+    def validate(self, shadow: Shadow, contents: Contents) -> None:
+        """Compare everything again, and read what has another inode or ctime than when it was shadowed."""
+        path, options = self._target(shadow.resource)
+        found = compare(path, *_digests(shadow), contents, options).differences
+        # Something excluded may have come or gone since, and set the time of the directory it is in.
+        wrong = tuple(one for one in found if not (options.exclude and one.is_directory_time))
+        if wrong:
+            raise ValidationFailed(
+                name=shadow.name,
+                problem=f"{len(wrong)} of {shadow.items} differ: {summary(path, wrong)}",
+                remedy="Stop what writes there, or exclude it; then restore again.",
+            )
+
+    def _target(self, resource: Resource) -> tuple[bytes, TreeOptions]:
+        """Where the tree is, and how to look at it. Raises Unsupported."""
+        options = resource.options
+        path = options["path"]
+        store = store_of(self.context.workdir)
+        if store and _is_below(path, store):
+            raise Unsupported(name=resource.name, problem=f"{path} is in the store", remedy="Name another path.")
+        return os.fsencode(path), TreeOptions(
+            exclude=tuple(_anchored(options["exclude"], path)),
+            one_file_system=options["one_file_system"],
+            allow_unstable=options["allow_unstable"],
+            name=resource.name,
+            untouched=(os.fsencode(store),) if store else (),
+        )
+
+    def _find_parent(self, shadow: Shadow, path: bytes) -> tuple[bytes, tuple[str, ...]]:
+        """The path to restore to, without symlinks on the way, and notes about it; missing parents are made.
+
+        Raises RestoreFailed.
+        """
+        directory, _, name = path.rstrip(b"/").rpartition(b"/")
+        known = os.fsencode(shadow.data["parent"])
+        notes: list[str] = []
+        try:
+            try:
+                now, owners = _resolve(directory)
+            except FileNotFoundError:
+                if not shadow.items or not known:
+                    return path, ()
+                made = rootfs.make_parents(known, shadow.data["parents"])
+                notes.append(f"made {made} missing directories above {messages.printable(path)}")
+                now, owners = _resolve(directory)
+        except OSError as error:
+            raise messages.not_restored(shadow.name, directory or b"/", error) from error
+        if known and now != known:
+            notes.append(_moved(shadow, path, known, now, owners))
+        return os.path.join(now, name), tuple(notes)
+
+
+def resource_name(path: str) -> str:
+    """A resource name for `path`: itself without the first slash, where names allow it; else made of it, and unique."""
+    plain = path.lstrip("/")
+    name = _NOT_IN_NAMES.sub("_", plain)
+    if name == plain and 0 < len(name) <= NAME_LENGTH and name[0].isalnum():
+        return name
+    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return f"path-{name[-(NAME_LENGTH - 14) :]}-{mark}"
+
+
+def store_of(workdir: str) -> str:
+    """The store that `workdir` is in, which is never shadowed and never restored over; empty when it is in none."""
+    above = workdir
+    while above not in ("", "/"):
+        try:
+            with open(os.path.join(above, "FORMAT"), "rb") as file:
+                if file.read(len(STORE_FORMAT)) == STORE_FORMAT:
+                    return above
+        except OSError:
+            pass  # there is no such file here: look further up
+        above = os.path.dirname(above)
+    return ""
+
+
+def _is_below(path: str, directory: str) -> bool:
+    """Whether `path`, itself not followed, is `directory` or in it."""
+    above, name = os.path.split(path.rstrip("/"))
+    return os.path.join(os.path.realpath(above), name, "").startswith(os.path.join(os.path.realpath(directory), ""))
+
+
+def _anchored(patterns: Iterable[str], path: str) -> Iterable[str]:
+    """The patterns, those that are written as absolute paths below `path` made relative to it."""
+    prefix = path.rstrip("/") + "/"
+    for pattern in patterns:
+        yield pattern[len(prefix) - 1 :] if pattern.startswith(prefix) else pattern
+
+
+def _is_wanted(st: os.stat_result, options: Mapping[str, Any], now: float) -> bool:
+    kinds = {"any": True, "file": stat.S_ISREG(st.st_mode), "directory": stat.S_ISDIR(st.st_mode)}
+    age = now - st.st_mtime
+    low, high = options["min_age"], options["max_age"]
+    return kinds[options["kind"]] and (low is None or age >= low) and (high is None or age <= high)
+
+
+def _require_present(resource: Resource, items: int) -> None:
+    if not items and not resource.options["allow_missing"]:
+        raise SourceMissing(name=resource.name, path=messages.printable(os.fsencode(resource.options["path"])))
+
+
+def _digests(shadow: Shadow) -> tuple[str, str]:
+    tree, stats = shadow.roots
+    return tree.digest, stats.digest
+
+
+def _resolve(directory: bytes) -> tuple[bytes, frozenset[int]]:
+    found = rootfs.locate(directory)
+    os.close(found.fd)
+    return found.path, found.link_owners
+
+
+def _place(path: bytes) -> dict[str, Any]:
+    """Where the parent directory of `path` is, and what its components are like."""
+    try:
+        directory, _ = _resolve(path.rstrip(b"/").rpartition(b"/")[0])
+        return {"parent": os.fsdecode(directory), "parents": [list(one) for one in rootfs.parents(directory)]}
+    except OSError:
+        return {"parent": "", "parents": []}  # it is missing, and so is the root
+
+
+def _moved(shadow: Shadow, path: bytes, known: bytes, now: bytes, owners: frozenset[int]) -> str:
+    """The note that the way to `path` leads elsewhere. Raises RestoreFailed when someone else may have turned it."""
+    shown, was, where = (messages.printable(one) for one in (path, known, now))
+    if os.geteuid() == 0 and owners - {0}:
+        raise RestoreFailed(
+            name=shadow.name,
+            problem=f"the directory of {shown} was {was}, and a symlink that is not root's makes it {where}",
+            remedy="Turn the symlink back, or restore as its owner.",
+        )
+    return f"the directory of {shown} was {was} and is {where} now: restored there"

@@ -1,0 +1,181 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files that a database consists of: kept byte for byte when SQLite can't read them, put in place, taken away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ..providers.base import Contents, Steps
+from ..tree import metadata, rootfs
+from ..tree.entry import Entry
+from .database import ATTEMPTS, SIDECARS, Busy, open_file, state
+
+DATABASE = ""
+KEPT = (DATABASE, "-wal", "-journal")  # the -shm is made anew out of the -wal
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Owner, mode and extended attributes of a database's file; its times are SQLite's business."""
+
+    entry: Entry
+
+    @classmethod
+    def of(cls, path: str) -> Facts:
+        """Those of the file at `path`. Raises OSError."""
+        found, xattrs = os.stat(path), metadata.read_xattrs(os.fsencode(path))
+        return cls(Entry(b"", "f", stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, xattrs=xattrs))
+
+    def to_list(self) -> list[Any]:
+        """JSON-ready."""
+        entry = self.entry
+        return [entry.mode, entry.uid, entry.gid, [[name, value.hex()] for name, value in entry.xattrs]]
+
+    @classmethod
+    def from_list(cls, raw: Sequence[Any]) -> Facts:
+        """What `to_list` wrote."""
+        mode, uid, gid, xattrs = raw
+        pairs = tuple((name, bytes.fromhex(value)) for name, value in xattrs)
+        return cls(Entry(b"", "f", mode, uid, gid, xattrs=pairs))
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        entry = self.entry
+        attributes = "".join(f", {name}={value.hex()}" for name, value in entry.xattrs)
+        return f"owner {entry.uid}:{entry.gid}, mode {entry.mode:04o}{attributes}"
+
+    def differences(self, path: str) -> tuple[str, ...]:
+        """In what the file at `path` differs, in words. Raises OSError."""
+        found = os.stat(path)
+        xattrs = metadata.read_xattrs(os.fsencode(path))
+        return metadata.differences(self.entry._replace(mtime_ns=found.st_mtime_ns), found, xattrs)
+
+    def put_back(self, path: str) -> None:
+        """Give them to the file at `path`; only what differs is written. Raises OSError."""
+        found = os.stat(path)
+        metadata.put_back(os.fsencode(path), self.entry._replace(mtime_ns=found.st_mtime_ns), found)
+
+
+def keep(path: str, contents: Contents) -> dict[str, str]:
+    """The digests of the files that are there, by suffix, kept in `contents`. Raises Unusable, OSError."""
+    for _attempt in range(ATTEMPTS):
+        before = state(path)
+        kept = {}
+        for suffix in present(path):
+            with open_file(path + suffix) as file:
+                kept[suffix], _size = contents.put_fd(file.fileno())
+        if state(path) == before:
+            return kept
+    raise Busy(f"was written to each time it was read, {ATTEMPTS} times")
+
+
+def present(path: str) -> list[str]:
+    """Which of the files are there, by suffix."""
+    return [suffix for suffix in KEPT if os.path.lexists(path + suffix)]
+
+
+def digests(path: str) -> dict[str, str]:
+    """The SHA-256 of each file that is there, by suffix. Raises OSError."""
+    found = {}
+    for suffix in present(path):
+        digest = hashlib.sha256()
+        with open_file(path + suffix) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        found[suffix] = digest.hexdigest()
+    return found
+
+
+def interrupted(steps: Steps) -> bool:
+    """Whether a `replace` was killed: then what is there may be of two databases, whatever it looks like."""
+    return steps.done(f"replacing {_number(steps)}")
+
+
+def _number(steps: Steps) -> int:
+    number = 1
+    while steps.done(f"replaced {number}"):
+        number += 1
+    return number
+
+
+def replace(
+    path: str,
+    wanted: Mapping[str, str],
+    facts: Facts,
+    parents: Iterable[Sequence[int]],
+    contents: Contents,
+    steps: Steps,
+) -> None:
+    """Put the contents `wanted` (digests by suffix) in the place of all files of the database.
+
+    Killed at any moment, `interrupted` tells it, and it is to be called again. Raises OSError, StoreError.
+    """
+    directory = os.path.dirname(path)
+    rootfs.make_parents(os.fsencode(directory), parents)
+    for suffix, digest in wanted.items():
+        _extract(_temporary(path) + suffix, digest, facts, contents)
+    number = _number(steps)
+    steps.note(f"replacing {number}", path=path)
+    # A journal of the old database must never meet the new one: SQLite would play it back into that.
+    remove(path, [suffix for suffix in (DATABASE, *SIDECARS) if suffix or suffix not in wanted])
+    for suffix in wanted:
+        os.rename(_temporary(path) + suffix, path + suffix)
+    _sync(directory)
+    steps.note(f"replaced {number}")
+
+
+def remove(path: str, suffixes: Iterable[str] = (DATABASE, *SIDECARS)) -> int:
+    """Remove the database's files, for good; how many there were. Raises OSError.
+
+    The database itself goes first: without its journals it would be another one.
+    """
+    removed = 0
+    for suffix in suffixes:
+        with suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+            removed += 1
+    if removed:
+        _sync(os.path.dirname(path))
+    return removed
+
+
+def clean(path: str) -> None:
+    """Remove what a killed `replace` left beside the database. Raises OSError."""
+    for suffix in KEPT:
+        with suppress(FileNotFoundError):
+            os.unlink(_temporary(path) + suffix)
+
+
+def _temporary(path: str) -> str:
+    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return os.path.join(os.path.dirname(path), f".umbra-{tag}")
+
+
+def _extract(path: str, digest: str, facts: Facts, contents: Contents) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    fd = os.open(path, rootfs.NEW, 0o600)
+    try:
+        contents.copy_to(digest, fd)
+        facts.put_back(path)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, rootfs.DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

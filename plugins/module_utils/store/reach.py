@@ -1,0 +1,43 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which contents are needed, by what: from manifests over tree listings to every content they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import StoreCorrupt
+from ..shadow import Manifest, Root
+from ..tree.entry import digests
+from .objects import ObjectContents
+from .update import HostUpdate
+
+
+def manifests(update: HostUpdate) -> Iterator[Manifest]:
+    """The manifest, if there is one, and those of what restores displaced. Raises StoreError for the first bad one."""
+    if update.exists():
+        yield update.manifest()
+    for round_ in update.displaced_rounds():
+        displaced = update.displaced(round_)
+        if displaced:
+            yield displaced
+
+
+def contents_of(root: Root, contents: ObjectContents) -> Iterator[bytes]:
+    """Every digest (32 bytes) that `root` stands on, its own first.
+
+    Raises ContentMissing, StoreCorrupt, StoreFormatUnknown.
+    """
+    if root.kind not in ("blob", "tree"):
+        raise StoreCorrupt(path=contents.path, problem=f"content {root.digest} is of the unknown kind {root.kind!r}")
+    try:
+        yield bytes.fromhex(root.digest)
+        if root.kind == "tree":
+            yield from map(bytes.fromhex, digests(contents.get(root.digest)))
+    except ValueError as error:
+        raise StoreCorrupt(path=contents.path, problem=f"what content {root.digest} names is no digest") from error
+    except StoreCorrupt as error:
+        if "digest" in error.facts:
+            raise
+        raise StoreCorrupt(path=contents.path, problem=f"content {root.digest}: {error.facts['problem']}") from error

@@ -1,0 +1,204 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a tree back: only what differs is written.
+
+Nothing is written down on the way: whenever it is killed, the next run sees what still differs, and goes on. All it can
+leave behind are names of its own, `.umbra-tmp-` and 24 hexadecimal digits, which the next run removes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import NoSpace, RestoreFailed
+from ..providers.base import Contents, Outcome
+from . import messages
+from .compare import METADATA, REMOVE, Comparison, Difference, compare_open
+from .entry import Entry
+from .rootfs import DIRECTORY, ForeignLink, RootFs
+from .scan import TreeOptions, require_proc
+from .write import Writer
+
+METHOD = "in place"
+BLOCK = 512  # of st_blocks
+
+
+def apply(root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Outcome:
+    """Make the tree at `root` equal to the listing `tree`; `stats` is the digest of its stat index, if there is one.
+
+    It is on disk when this returns. Raises RestoreFailed; NoSpace, when nothing was changed; SourceUnreadable,
+    Unsupported, and what `contents` raises.
+    """
+    with _open(root, options) as fs:
+        return _Apply(fs, compare_open(fs, tree, stats, contents, options), contents, options).run()
+
+
+def extract(directory: bytes, tree: str, contents: Contents, name: str = "") -> Outcome:
+    """Lay the tree out in `directory`, which is empty and private. Raises as `apply`."""
+    return apply(directory, tree, None, contents, TreeOptions(name=name))
+
+
+def _open(root: bytes, options: TreeOptions) -> RootFs:
+    require_proc(options)
+    try:
+        return RootFs(root, options.one_file_system, own_links=True)
+    except ForeignLink as error:
+        problem = f"{messages.printable(root)}: {messages.reason(error)}"
+        remedy = "Look where it leads; then restore as its owner, or remove it."
+        raise RestoreFailed(name=options.name, problem=problem, remedy=remedy) from error
+    except OSError as error:
+        raise messages.not_restored(options.name, root, error) from error
+
+
+class _Apply:
+    """One restore: what must go, directories and what is in them, other names of files, directories' metadata."""
+
+    def __init__(self, fs: RootFs, comparison: Comparison, contents: Contents, options: TreeOptions) -> None:
+        self._fs = fs
+        self._comparison = comparison
+        self._options = options
+        self._writer = Writer(fs, contents)
+        self._rewritten: set[bytes] = set()
+        self._bytes = 0
+
+    def run(self) -> Outcome:
+        changed = len(self._comparison.differences)
+        if self._fs.parent is None and not changed:
+            return Outcome(0, 0, METHOD)  # there is nothing, and there was nothing
+        self._refuse_conflicts()
+        with self._told(b""):
+            self._check_space()
+            disk = self._open_disk()
+        try:
+            self._change()
+            with self._told(b""):
+                _sync(disk)
+        finally:
+            if disk is not None:
+                os.close(disk)
+        return Outcome(changed, self._bytes, METHOD)
+
+    def _change(self) -> None:
+        differences = self._comparison.differences
+        with self._told(b""):
+            self._writer.remove_temporaries_beside()
+        for path in self._comparison.found.temporaries:
+            with self._told(path):
+                self._writer.remove(path, directory=False)
+        for difference in reversed(differences):  # what is in a directory before the directory
+            with self._told(difference.path):
+                self._clear(difference)
+        self._fs.forget()  # a directory that went may be made again
+        for difference in differences:
+            with self._told(difference.path):
+                self._make(difference)
+        self._link({difference.path for difference in differences})
+        for path in sorted(self._writer.touched, reverse=True):
+            entry = self._comparison.entries.get(path)
+            if entry is not None and entry.kind == "d":  # else it went, or is only kept for what is excluded in it
+                with self._told(path):
+                    self._writer.finish(entry)
+
+    def _clear(self, difference: Difference) -> None:
+        """Remove what is not in the shadow, and what can't be renamed over."""
+        if difference.live is None:
+            return
+        directory = stat.S_ISDIR(difference.live.st_mode)
+        if difference.entry is None or directory != (difference.entry.kind == "d"):
+            self._writer.remove(difference.path, directory)
+
+    def _make(self, difference: Difference) -> None:
+        entry = difference.entry
+        if entry is None or entry.kind == "h":
+            return
+        if entry.kind == "d":
+            if difference.action == METADATA:
+                self._writer.touched.add(entry.path)
+            else:
+                self._writer.directory(entry.path)
+            return
+        if difference.action == METADATA and difference.live is not None:
+            names = 1 + self._comparison.links[entry.path]
+            if self._writer.repair(entry, difference.live, names):
+                return
+        self._write(entry)
+
+    def _write(self, entry: Entry) -> None:
+        self._rewritten.add(entry.path)
+        if entry.kind == "f":
+            self._bytes += self._writer.file(entry)
+        else:
+            self._writer.special(entry)
+
+    def _link(self, differing: set[bytes]) -> None:
+        for entry in self._comparison.entries.values():
+            if entry.kind == "h" and (entry.path in differing or entry.target in self._rewritten):
+                with self._told(entry.path):
+                    self._writer.link(entry)
+
+    def _refuse_conflicts(self) -> None:
+        for path, problem in self._comparison.conflicts:
+            full = messages.printable(messages.join(self._fs.root, path))
+            remedy = "Nothing was changed. Unmount it, or move it away, and run again."
+            raise RestoreFailed(name=self._options.name, problem=f"{full}: {problem}", remedy=remedy)
+
+    def _check_space(self) -> None:
+        """Raise NoSpace when the disk would be full on the way; each file is there twice for a moment."""
+        level = peak = 0
+        for difference in self._comparison.differences:
+            if difference.action == REMOVE:
+                level -= _freed(difference)
+        for difference in self._comparison.differences:
+            entry = difference.entry
+            if entry is not None and entry.kind == "f" and difference.action != METADATA and not entry.sparse:
+                peak = max(peak, level + entry.size)
+                level += entry.size - _freed(difference)
+        disk = os.fstatvfs(self._disk())
+        free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+        if peak > free:
+            where = messages.printable(self._fs.root)
+            raise NoSpace(where=where, free=free, what=f"restoring {self._options.name}", needed=peak)
+
+    def _disk(self) -> int:
+        """A descriptor on the file system that is written to, ours until the next change of directory."""
+        root = self._comparison.found.nodes.get(b"")
+        return self._fs.dir(b"") if root is not None and stat.S_ISDIR(root.st_mode) else self._fs.at(b"")[0]
+
+    def _open_disk(self) -> int | None:
+        """What `_sync` needs. It is opened before the first write, so that it is told of errors in writing back."""
+        if not self._options.one_file_system:
+            return None
+        try:
+            return os.open(b".", DIRECTORY, dir_fd=self._disk())
+        except PermissionError:
+            return None  # of a directory that may not be listed; then everything is synced
+
+    @contextmanager
+    def _told(self, path: bytes) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = messages.join(self._fs.root, path)
+            raise messages.not_restored(self._options.name, full, error) from error
+
+
+def _freed(difference: Difference) -> int:
+    live = difference.live
+    if live is None or not stat.S_ISREG(live.st_mode) or live.st_nlink > 1:
+        return 0
+    return live.st_blocks * BLOCK
+
+
+def _sync(disk: int | None) -> None:
+    """Write the file system that `disk` is on to the disk, or all of them. Raises OSError."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if disk is None or syncfs is None:
+        os.sync()
+    elif syncfs(disk) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,217 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shadow a tree: what is there becomes a listing and contents; what did not change since last time is not read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+from ..errors import Unstable
+from ..providers.base import Contents, Estimate
+from . import messages, metadata, statindex
+from .entry import Entry, format_line, join_lines, parent_of
+from .rootfs import RootFs, magic
+from .scan import Scan, TreeOptions, open_root, scan
+
+ATTEMPTS = 3
+SKIPPED_SHOWN = 20
+BLOCK = 512  # of st_blocks
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A tree that was shadowed: digests of its listing and stat index, its size, and how many files had to be read.
+
+    `skipped` are the first mount points that were not entered, as printable paths. `incremental` says whether last
+    time's generation was of use.
+    """
+
+    tree: str
+    stat: str
+    bytes: int
+    items: int
+    read_items: int
+    skipped: tuple[str, ...] = ()
+    incremental: bool = False
+
+
+def capture(
+    root: bytes, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None = None
+) -> Captured:
+    """Shadow the tree at `root` into `contents`; `previous` are the digests of the tree and stat index of last time.
+
+    An absent root gives an empty listing. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.
+    """
+    generation = statindex.Generation.load(contents, *previous) if previous else None
+    with open_root(root, options) as fs:
+        return _Capture(fs, contents, options, generation).run()
+
+
+def estimate(root: bytes, options: TreeOptions) -> Estimate:
+    """Size of the tree at `root`, by stat alone; no items when it is absent. Raises SourceUnreadable, Unsupported."""
+    with open_root(root, options) as fs:
+        nodes = scan(fs, options).nodes
+        if os.geteuid() != 0:
+            _check_access(fs, nodes, options)
+    seen: set[tuple[int, int]] = set()
+    size = 0
+    for st in nodes.values():
+        if stat.S_ISREG(st.st_mode) and (st.st_nlink == 1 or (st.st_dev, st.st_ino) not in seen):
+            seen.add((st.st_dev, st.st_ino))
+            size += st.st_size
+    return Estimate(size, len(nodes))
+
+
+def _check_access(fs: RootFs, nodes: dict[bytes, os.stat_result], options: TreeOptions) -> None:
+    for path in sorted(nodes):
+        if stat.S_ISREG(nodes[path].st_mode):
+            try:
+                os.close(fs.open_file(path))
+            except OSError as error:
+                if error.errno not in messages.GONE:
+                    raise messages.unreadable(options.name, messages.join(fs.root, path), error) from error
+
+
+class _Capture:
+    """One pass over a tree. Each entry is read from one descriptor, so that it is of one thing at one moment."""
+
+    def __init__(
+        self, fs: RootFs, contents: Contents, options: TreeOptions, generation: statindex.Generation | None
+    ) -> None:
+        self._fs = fs
+        self._contents = contents
+        self._options = options
+        self._generation = generation
+        self._lines: list[str] = []
+        self._stats: list[str] = []
+        self._directories: set[bytes] = set()
+        self._firsts: dict[tuple[int, int], bytes] = {}
+        self._bytes = 0
+        self._read_items = 0
+
+    def run(self) -> Captured:
+        started = time.time_ns()
+        found = scan(self._fs, self._options)
+        for path in sorted(found.nodes):
+            if not path or parent_of(path) in self._directories:  # else its directory went away meanwhile
+                self._add(path, found.nodes[path])
+        tree = self._contents.put(join_lines(self._lines))
+        index = self._contents.put(statindex.encode(tree, started, self._stats))
+        return Captured(
+            tree,
+            index,
+            self._bytes,
+            len(self._lines),
+            self._read_items,
+            self._skipped(found),
+            self._generation is not None,
+        )
+
+    def _skipped(self, found: Scan) -> tuple[str, ...]:
+        first = sorted(found.skipped)[:SKIPPED_SHOWN]
+        return tuple(messages.printable(messages.join(self._fs.root, path)) for path in first)
+
+    def _add(self, path: bytes, st: os.stat_result) -> None:
+        try:
+            line, st, size = self._line(path, st)
+        except OSError as error:
+            if error.errno not in messages.GONE:
+                raise messages.unreadable(self._options.name, self._full(path), error) from error
+            self._accept_gone(path)
+            return
+        self._lines.append(line)
+        self._stats.append(statindex.stat_line(st))
+        self._bytes += size
+        if stat.S_ISDIR(st.st_mode):
+            self._directories.add(path)
+
+    def _accept_gone(self, path: bytes) -> None:
+        """What vanished is left out; but what became another kind of thing was never looked at as what it is now."""
+        try:
+            self._fs.lstat(path)
+        except OSError:
+            return
+        if not self._options.allow_unstable:
+            raise self._unstable(path)
+
+    def _line(self, path: bytes, st: os.stat_result) -> tuple[str, os.stat_result, int]:
+        """The entry's line, what stat said when it was read, and how many bytes of contents it has."""
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            first = self._firsts.get((st.st_dev, st.st_ino))
+            if first is not None:
+                return format_line(Entry(path, "h", target=first)), st, 0
+        line = self._generation.line(path, st) if self._generation else None
+        size = st.st_size if stat.S_ISREG(st.st_mode) else 0
+        if line is None:
+            entry, st = self._read(path, st)
+            line, size = format_line(entry), entry.size
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            self._firsts.setdefault((st.st_dev, st.st_ino), path)
+        return line, st, size
+
+    def _read(self, path: bytes, st: os.stat_result) -> tuple[Entry, os.stat_result]:
+        if stat.S_ISREG(st.st_mode):
+            return self._read_file(path)
+        if stat.S_ISDIR(st.st_mode):
+            fd = self._fs.dir(path)
+            st = os.fstat(fd)
+            return metadata.entry_of(path, st, metadata.read_xattrs(fd)), st
+        fd = self._fs.pin(path)
+        try:
+            if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(st.st_mode):
+                raise OSError(errno.ENXIO, "is of another kind now")
+            st = os.fstat(fd)
+            target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(st.st_mode) else b""
+            return metadata.entry_of(path, st, metadata.read_xattrs(magic(fd)))._replace(target=target), st
+        finally:
+            os.close(fd)
+
+    def _read_file(self, path: bytes) -> tuple[Entry, os.stat_result]:
+        """Read a file until it was the same before and after. Raises OSError, Unstable."""
+        for _ in range(ATTEMPTS):
+            fd = self._fs.open_file(path)
+            try:
+                before, settled = _settle(fd)
+                xattrs = metadata.read_xattrs(fd)
+                sparse = _has_holes(fd, before)
+                digest, size = self._contents.put_fd(fd)
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+            self._read_items += 1
+            if settled and statindex.stat_line(before) == statindex.stat_line(after) and size == before.st_size:
+                break
+        else:
+            if not self._options.allow_unstable:
+                raise self._unstable(path)
+        return metadata.entry_of(path, before, xattrs)._replace(size=size, digest=digest, sparse=sparse), before
+
+    def _unstable(self, path: bytes) -> Unstable:
+        return Unstable(name=self._options.name, path=messages.printable(self._full(path)), attempts=ATTEMPTS)
+
+    def _full(self, path: bytes) -> bytes:
+        return messages.join(self._fs.root, path)
+
+
+def _settle(fd: int) -> tuple[os.stat_result, bool]:
+    """What stat says of a file, and whether its ctime is so old that the next change must give it another one."""
+    st = os.fstat(fd)
+    if not _is_fresh(st):
+        return st, True
+    time.sleep(statindex.MARGIN / statindex.SECOND)
+    st = os.fstat(fd)
+    return st, not _is_fresh(st)
+
+
+def _is_fresh(st: os.stat_result) -> bool:
+    return 0 <= time.time_ns() - st.st_ctime_ns < statindex.MARGIN
+
+
+def _has_holes(fd: int, st: os.stat_result) -> bool:
+    # Few blocks alone prove nothing: file systems keep small files in the inode, and compress.
+    return st.st_blocks * BLOCK < st.st_size and os.lseek(fd, 0, os.SEEK_HOLE) < st.st_size

@@ -1,0 +1,171 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make one thing in a tree: each is made whole beside its name, and then renamed over it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from typing import Callable
+
+from ..providers.base import Contents
+from . import metadata
+from .entry import Entry, parent_of
+from .rootfs import DIRECTORY, NEW, PATH, RootFs, magic
+from .scan import TEMPORARY
+
+PREFIX = b".umbra-tmp-"
+FORMATS = {kind: form for form, kind in metadata.KINDS.items()}
+
+
+class Writer:
+    """Changes one tree, and knows which directories it changed (`touched`). Every method raises OSError.
+
+    No name is trusted to be what it was a moment ago: what gets an owner, a mode or attributes is held by a descriptor,
+    and is of the kind it should be, without names elsewhere.
+    """
+
+    def __init__(self, fs: RootFs, contents: Contents) -> None:
+        self.touched: set[bytes] = set()
+        self._fs = fs
+        self._contents = contents
+        self._unprivileged = os.geteuid() != 0
+        # Two roots may lie in one directory: this tells their temporary names apart.
+        self._prefix = PREFIX + hashlib.sha256(fs.resolved or b"").hexdigest()[:8].encode("ascii")
+
+    def remove(self, path: bytes, directory: bool) -> None:
+        """Remove one name; a directory has to be empty. It may be gone already."""
+        fd, name = self._directory_of(path)
+        try:
+            if directory:
+                os.rmdir(name, dir_fd=fd)
+            else:
+                os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            return  # what we want
+
+    def remove_temporaries_beside(self) -> None:
+        """Remove what a killed restore of this very root left in the directory that holds it."""
+        try:
+            fd = os.open(b".", DIRECTORY, dir_fd=self._fs.parent_fd)
+        except PermissionError:
+            return  # who may not list it could not have left anything there
+        try:
+            for name in map(os.fsencode, os.listdir(fd)):
+                if name.startswith(self._prefix) and TEMPORARY.fullmatch(name):
+                    os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
+
+    def directory(self, path: bytes) -> None:
+        """Make a directory that only we can enter; `finish` gives it its metadata."""
+        fd, name = self._directory_of(path)
+        os.mkdir(name, 0o700, dir_fd=fd)
+        self.touched.add(path)
+
+    def finish(self, entry: Entry) -> None:
+        """Give a directory its metadata."""
+        fd = self._fs.dir(entry.path)
+        metadata.put_back(fd, entry, os.fstat(fd))
+
+    def file(self, entry: Entry) -> int:
+        """Write a regular file; its size. Raises ContentMissing and StoreCorrupt too."""
+
+        def make(fd: int, temporary: bytes) -> None:
+            opened = os.open(temporary, NEW, 0o600, dir_fd=fd)
+            try:
+                self._contents.copy_to(entry.digest, opened, sparse=entry.sparse)
+                metadata.put_back(opened, entry, os.fstat(opened))
+            finally:
+                os.close(opened)
+
+        self._replace(entry.path, make)
+        return entry.size
+
+    def special(self, entry: Entry) -> None:
+        """Make a symlink, a fifo, a device or a socket."""
+
+        def make(fd: int, temporary: bytes) -> None:
+            if entry.kind == "l":
+                os.symlink(entry.target, temporary, dir_fd=fd)
+            else:
+                os.mknod(temporary, FORMATS[entry.kind] | 0o600, entry.rdev, dir_fd=fd)
+            held = os.open(temporary, PATH, dir_fd=fd)
+            try:
+                st = os.fstat(held)
+                if metadata.kind_of(st) != entry.kind or st.st_nlink != 1:
+                    raise OSError(errno.EAGAIN, "something else took its place while it was made")
+                metadata.put_back(magic(held), entry, st)
+            finally:
+                os.close(held)
+
+        self._replace(entry.path, make)
+
+    def link(self, entry: Entry) -> bool:
+        """Make another name of the file `entry.target`; whether it was not one already."""
+        first = self._fs.lstat(entry.target)
+        try:
+            now = self._fs.lstat(entry.path)
+        except FileNotFoundError:
+            now = None
+        if now and (now.st_dev, now.st_ino) == (first.st_dev, first.st_ino):
+            return False
+        source, name = self._fs.at(entry.target)
+        source = os.dup(source)  # the next directory may close it
+        try:
+            self._replace(
+                entry.path,
+                lambda fd, new: os.link(name, new, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False),
+            )
+        finally:
+            os.close(source)
+        return True
+
+    def repair(self, entry: Entry, live: os.stat_result, names: int) -> bool:
+        """Give what is there (`live`) its metadata, when it is there still and all its `names` are in the tree."""
+        held = self._fs.pin(entry.path)
+        try:
+            st = os.fstat(held)
+            if (st.st_dev, st.st_ino, st.st_nlink) != (live.st_dev, live.st_ino, names):
+                return False
+            metadata.put_back(magic(held), entry, st)
+        finally:
+            os.close(held)
+        return True
+
+    def _replace(self, path: bytes, make: Callable[[int, bytes], None]) -> None:
+        fd, name = self._directory_of(path)
+        temporary = self._prefix + secrets.token_hex(8).encode("ascii")
+        try:
+            make(fd, temporary)
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except BaseException:
+            self._discard(fd, temporary)
+            raise
+
+    @staticmethod
+    def _discard(fd: int, temporary: bytes) -> None:
+        try:
+            os.unlink(temporary, dir_fd=fd)
+        except OSError:
+            return  # it was not made yet; or it stays, and the next run removes it
+
+    def _directory_of(self, path: bytes) -> tuple[int, bytes]:
+        """As RootFs.at, for a change of that directory."""
+        fd, name = self._fs.at(path)
+        if path:
+            self.touched.add(parent_of(path))
+            if self._unprivileged:
+                _make_writable(fd)
+        return fd, name
+
+
+def _make_writable(fd: int) -> None:
+    """The owner of a read-only directory may change it after all; its mode is put back with its times."""
+    st = os.fstat(fd)
+    if st.st_mode & 0o300 != 0o300 and st.st_uid == os.geteuid():
+        os.fchmod(fd, stat.S_IMODE(st.st_mode) | 0o700)
