@@ -16,7 +16,7 @@ from typing import Any
 from .errors import ResourceInvalid, UpdateIdInvalid
 
 PRIORITIES = ("critical", "high", "normal", "low")
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:/-]{0,199}")
+NAME = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._@:/-]{0,199}")
 UPDATE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),

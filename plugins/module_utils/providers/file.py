@@ -144,6 +144,8 @@ class FileProvider(Provider):
         """Where the tree is, and how to look at it. Raises Unsupported."""
         options = resource.options
         path = options["path"]
+        if os.path.basename(path.rstrip("/")) in (".", ".."):
+            raise Unsupported(name=resource.name, problem="its path ends with a dot", remedy="Name the thing itself.")
         store = store_of(self.context.workdir)
         if store and _is_below(path, store):
             raise Unsupported(name=resource.name, problem=f"{path} is in the store", remedy="Name another path.")
@@ -180,10 +182,9 @@ class FileProvider(Provider):
 
 
 def resource_name(path: str) -> str:
-    """A resource name for `path`: itself without the first slash, where names allow it; else made of it, and unique."""
-    plain = path.lstrip("/")
-    name = _NOT_IN_NAMES.sub("_", plain)
-    if name == plain and 0 < len(name) <= NAME_LENGTH and name[0].isalnum():
+    """A resource name for `path`: itself, where names allow it; else made of it, and unique."""
+    name = _NOT_IN_NAMES.sub("_", path)
+    if name == path and len(name) <= NAME_LENGTH:
         return name
     mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     return f"path-{name[-(NAME_LENGTH - 14) :]}-{mark}"

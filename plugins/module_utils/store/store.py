@@ -98,8 +98,10 @@ class Store:
             paths = [os.path.join(parent, name) for parent in parents for name in files.names(parent)]
         return [path for path in paths if path.endswith(DROPPED)]
 
-    def latest_shadow(self, resource: Resource) -> Shadow | None:
-        """The newest shadow of `resource` (same name, type and `path`) on this host. Raises StoreError.
+    def latest_shadow(self, resource: Resource) -> tuple[str, Shadow] | None:
+        """The newest shadow of `resource` (same name, type and `path`) on this host, after its update_id.
+
+        Raises StoreError.
 
         Ended attempts count; damaged manifests don't.
         """
@@ -107,7 +109,7 @@ class Store:
             manifest = self._manifest(update)
             shadow = manifest.shadow(resource.name) if manifest else None
             if shadow and _same(shadow.resource, resource):
-                return shadow
+                return update.update_id, shadow
         return None
 
     def expired(self, keep_last: int | None, keep_days: float | None, now: float) -> list[HostUpdate]:

@@ -17,8 +17,7 @@ from ..context import Context
 from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing
 from ..kernel import selected
 from ..providers import registry
-from ..providers.base import Contents, Estimate
-from ..providers.dry import DryProvider
+from ..providers.base import INCREMENTAL, Estimate
 from ..resource import PRIORITIES, Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
@@ -93,11 +92,15 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         )
     module.no_log_values |= secrets_in(params["resources"])
     if module.check_mode:
-        created = check(target, params["resources"], where)
+        created = check(target, params["resources"], params["reserve_percent"], where)
     else:
         created = create(target, params["resources"], params["reserve_percent"], where)
     result = created.to_dict()
     return {**result, "payload": payload.pack(created.manifest, created.history)} if params["payload"] else result
+
+
+def _public(item: Resource) -> Resource:
+    return shadow.without_secrets(item, registry.INTERFACES[item.type])[0]
 
 
 def secrets_in(raw: Iterable[Any]) -> set[str]:
@@ -127,36 +130,61 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
     the shadowed bytes the update may change: so much more space has to be free for the way back. Raises InputError,
     ManifestExists, StateRefused, NoSpace, StoreError, ProviderError.
     """
-    resource.check_update_id(target.update_id)
-    parsed = resource.parse(raw, registry.INTERFACES, where)
-    _refuse_empty(parsed)
-    request = _digest(parsed)
-    with tempfile.TemporaryDirectory(
-        prefix="umbra-"
-    ) as scratch:  # all that can be refused is, before the store is made
-        context = Context(target.update_id, target.host, scratch)
-        if (kept := _kept(target, request)) is not None:
-            return kept
-        found, _warnings = expand(parsed, context, target.host)
-        for item in found:
-            registry.provider(item.type, context).estimate(item)
+    foreseen = _foresee(target, raw, reserve_percent, where)  # what can be refused is, before a store is made
+    if isinstance(foreseen, Created):
+        return foreseen
+    request = _digest(foreseen.parsed)
     with working(target, "create", create=True) as work:
-        return _existing(work.update, request, work.store) or _create(work, parsed, request, reserve_percent)
+        kept = _existing(work.update, request, work.store)
+        return kept or _create(work, foreseen.parsed, request, reserve_percent)
 
 
-def check(target: Target, raw: Any, where: str = "resources") -> Created:
+def check(target: Target, raw: Any, reserve_percent: int = 100, where: str = "resources") -> Created:
     """What `create` would do, from estimates; nothing is written. Raises what `create` would refuse."""
+    foreseen = _foresee(target, raw, reserve_percent, where)
+    if isinstance(foreseen, Created):
+        return foreseen
+    shadows = tuple(
+        Shadow(_public(item), "check", time.time(), 0.0, size.bytes, size.items, 0, "")
+        for item, size in foreseen.estimates
+    )
+    manifest = Manifest(target.update_id, target.host, time.time(), shadows, version.ENGINE)
+    return Created(manifest, foreseen.store, changed=True, warnings=foreseen.warnings)
+
+
+@dataclass(frozen=True)
+class _Foreseen:
+    """What a request comes to, before anything is written."""
+
+    parsed: Sequence[Resource | Query]
+    estimates: Sequence[tuple[Resource, Estimate]]
+    store: str
+    warnings: tuple[str, ...]
+
+
+def _foresee(target: Target, raw: Any, reserve_percent: int, where: str) -> _Foreseen | Created:
+    """Everything that can be refused by reading alone is refused here; or what is there already, if it is that."""
     resource.check_update_id(target.update_id)
     parsed = resource.parse(raw, registry.INTERFACES, where)
     _refuse_empty(parsed)
-    if (kept := _kept(target, _digest(parsed))) is not None:
+    store: Store | None = None
+    try:
+        store = target.open()
+        path = store.path
+    except StoreMissing as missing:
+        path = str(missing.facts["path"])
+    if store and (kept := _existing(store.update(target.update_id), _digest(parsed), store)):
         return kept
     with tempfile.TemporaryDirectory(prefix="umbra-") as scratch:
         context = Context(target.update_id, target.host, scratch)
         found, warnings = expand(parsed, context, target.host)
-        shadows = [_would(item, context) for item in found]
-    manifest = Manifest(target.update_id, target.host, time.time(), tuple(shadows), version.ENGINE)
-    return Created(manifest, target.store or "", changed=True, warnings=warnings)
+        estimates = _estimates(found, context)
+    _check_space(path, store, estimates, reserve_percent)
+    return _Foreseen(parsed, estimates, path, warnings)
+
+
+def _estimates(found: Iterable[Resource], context: Context) -> list[tuple[Resource, Estimate]]:
+    return [(item, registry.provider(item.type, context).estimate(item)) for item in found]
 
 
 def expand(parsed: Sequence[Resource | Query], context: Context, host: str) -> tuple[list[Resource], tuple[str, ...]]:
@@ -209,20 +237,12 @@ def _digest(parsed: Iterable[Resource | Query]) -> str:
     items: list[Any] = []
     for item in parsed:
         if isinstance(item, Resource):
-            items.append(shadow.without_secrets(item, registry.INTERFACES[item.type])[0].to_dict())
+            items.append(_public(item).to_dict())
         else:
             options = registry.INTERFACES[item.type].options
             common = {k: v for k, v in item.common.items() if k not in options or not options[k].secret}
             items.append({"query": dict(item.options), "type": item.type, "common": common})
     return canonical.digest(items)
-
-
-def _kept(target: Target, request: str) -> Created | None:
-    try:
-        store = target.open()
-    except StoreMissing:
-        return None
-    return _existing(store.update(target.update_id), request, store)
 
 
 def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
@@ -247,28 +267,14 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
     )
 
 
-def _would(item: Resource, context: Context) -> Shadow:
-    public, _secrets = shadow.without_secrets(item, registry.INTERFACES[item.type])
-    made = DryProvider(registry.provider(item.type, context)).create(item, None, _NOWHERE)
-    return replace(made, resource=public)
-
-
-class _Nowhere:
-    """Contents that a dry provider never asks for anything."""
-
-
-_NOWHERE: Contents = _Nowhere()  # type: ignore[assignment]
-
-
 def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
     found, warnings = expand(parsed, work.context, work.store.host)
-    previous = {item.name: work.store.latest_shadow(item) for item in found}
-    _check_space(work, found, previous, reserve_percent)
+    _check_space(work.store.path, work.store, _estimates(found, work.context), reserve_percent)
     started = time.time()
     shadows: list[Shadow] = []
     secrets: dict[str, dict[str, Any]] = {}
     for item in found:
-        made, secret = _shadow(work, item, previous[item.name])
+        made, secret = _shadow(work, item)
         shadows.append(made)
         if secret:
             secrets[item.name] = secret
@@ -288,14 +294,17 @@ def _lessons(store: Store) -> tuple[dict[str, Any], ...]:
     return tuple(store.history().read())
 
 
-def _shadow(work: Work, item: Resource, previous: Shadow | None) -> tuple[Shadow, dict[str, Any]]:
+def _shadow(work: Work, item: Resource) -> tuple[Shadow, dict[str, Any]]:
+    previous = work.store.latest_shadow(item)
     provider = work.provider(item.type)
     begun, before = time.monotonic(), work.store.contents.new_bytes
-    made = provider.create(item, previous, work.store.contents)
+    made = provider.create(item, previous[1] if previous else None, work.store.contents)
+    built_upon = previous[0] if previous and made.method == INCREMENTAL else None
     public, secret = shadow.without_secrets(item, registry.INTERFACES[item.type])
     made = replace(
         made,
         resource=public,
+        previous=built_upon,
         claims=tuple(provider.claims(item)),
         seconds=time.monotonic() - begun,
         stored_bytes=work.store.contents.new_bytes - before,
@@ -304,23 +313,25 @@ def _shadow(work: Work, item: Resource, previous: Shadow | None) -> tuple[Shadow
 
 
 def _check_space(
-    work: Work, found: Sequence[Resource], previous: Mapping[str, Shadow | None], reserve_percent: int
+    path: str, store: Store | None, estimates: Iterable[tuple[Resource, Estimate]], reserve_percent: int
 ) -> None:
     """Refuse now what would end with a full disk later: the shadows, and the failed state that a restore keeps."""
     new = kept = 0
-    for item in found:
-        estimate: Estimate = work.provider(item.type).estimate(item)
-        before = previous[item.name]
-        new += max(0, estimate.bytes - (before.bytes if before else 0))
-        kept += estimate.bytes
+    for item, size in estimates:
+        before = store.latest_shadow(item) if store else None
+        new += max(0, size.bytes - (before[1].bytes if before else 0))
+        kept += size.bytes
     needed = new + kept * reserve_percent // 100 + MARGIN
-    stat = os.statvfs(work.store.path)
+    there = path
+    while not os.path.exists(there):  # the store is not made before it is known that it has room
+        there = os.path.dirname(there)
+    stat = os.statvfs(there)
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
         what = (
             f"the shadow ({new} bytes) with the way back ({reserve_percent} % of {kept} bytes, see `reserve_percent`)"
         )
-        raise NoSpace(path=work.store.path, where=f"The store {work.store.path}", free=free, needed=needed, what=what)
+        raise NoSpace(path=path, where=f"The store {path}", free=free, needed=needed, what=what)
 
 
 def _remember(work: Work, manifest: Manifest) -> None:

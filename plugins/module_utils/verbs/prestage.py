@@ -161,7 +161,7 @@ def _lease(work: Work, shadow: Shadow, step: Step, unheld: str, memory: int) -> 
         effective["space"] = shadow.bytes
     used = 0
     if "warm" in asked and shadow.bytes <= memory:
-        used = work.provider(shadow.type).verify(shadow, work.store.contents)  # reading checks and warms in one
+        used = work.provider(shadow.type).verify(shadow, work.contents)  # reading checks and warms in one
         effective["warm"] = used
     elif "warm" in asked:
         refused["warm"] = f"{shadow.bytes} bytes are more than the {memory} bytes of memory that can be spared"

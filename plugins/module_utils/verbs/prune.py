@@ -59,7 +59,10 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
 
 
 def prune(target: Target, request: Request) -> Pruned:
-    """Drop the named update, apply retention, collect garbage, verify: in this order. Raises StateRefused, StoreError."""
+    """Drop the named update, apply retention, collect garbage, verify, in this order.
+
+    Raises ManifestMissing, StateRefused, StoreLocked, StoreError.
+    """
     with working_on_host(target, "prune") as work:
         dropped = [_drop_named(work, target.update_id)] if target.update_id else []
         dropped += apply_retention(work, request.keep_last, request.keep_days)

@@ -192,7 +192,7 @@ class _Restore:
         """Read every shadow that is needed against its checksums. Raises StoreCorrupt, ContentMissing."""
         for step in self.steps:
             shadow = self.shadows[step.name]
-            self._provider(shadow).verify(shadow, self.work.store.contents)
+            self._provider(shadow).verify(shadow, self.work.contents)
 
     def compare(self) -> dict[str, Drift]:
         """What differs, by name. What is too broken to be compared counts as different."""
@@ -201,7 +201,7 @@ class _Restore:
 
     def _drift(self, shadow: Shadow) -> Drift:
         try:
-            return self._provider(shadow).drift(shadow, self.work.store.contents)
+            return self._provider(shadow).drift(shadow, self.work.contents)
         except (UmbraError, OSError) as error:
             self.notes.append(f"{shadow.name} can't be compared with its shadow, so it counts as changed: {error}")
             return Drift(1)
@@ -260,7 +260,7 @@ class _Restore:
     def _keep(self, shadow: Shadow) -> Shadow | str:
         begun = time.monotonic()
         try:
-            kept = self._provider(shadow).displace(shadow, self.work.store.contents)
+            kept = self._provider(shadow).displace(shadow, self.work.contents)
         except (UmbraError, OSError) as error:
             return f"its failed state could not be kept, so it was left alone: {error}"
         public = next(one.resource for one in self.manifest.shadows if one.name == shadow.name)
@@ -298,7 +298,7 @@ class _Restore:
 
     def _one(self, step: Step) -> Result:
         """Restore and validate one resource; each further attempt has twice the time of the one before."""
-        shadow, contents = self.shadows[step.name], self.work.store.contents
+        shadow, contents = self.shadows[step.name], self.work.contents
         begun = time.monotonic()
         failures: list[str] = []
         for attempt in range(1, max(1, self.request.max_attempts) + 1):

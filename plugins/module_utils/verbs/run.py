@@ -14,8 +14,10 @@ from typing import Any, NoReturn, Protocol
 from ..context import Context
 from ..plan import Plan
 from ..providers import registry
-from ..providers.base import Provider
+from ..providers.base import Contents, Provider
+from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
+from ..store.dry import DryContents
 from ..store.store import Store
 from ..store.update import HostUpdate
 
@@ -58,14 +60,21 @@ class Target:
 
 @dataclass(frozen=True)
 class HostWork:
-    """A verb at work on a host: its store, and what providers may use."""
+    """A verb at work on a host: its store, and what providers may use. `dry`: nothing below can write (check mode)."""
 
     store: Store
     context: Context
+    dry: bool
 
     def provider(self, type_: str) -> Provider:
         """The provider of a type, made for this run."""
-        return registry.provider(type_, self.context)
+        found = registry.provider(type_, self.context)
+        return DryProvider(found) if self.dry else found
+
+    @property
+    def contents(self) -> Contents:
+        """The store's contents, as providers see them."""
+        return DryContents(self.store.contents) if self.dry else self.store.contents
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator
     """
     store = target.open(create)
     with store.lock(verb, target.update_id, target.lock_timeout), store.workdir() as workdir:
-        yield HostWork(store, Context(target.update_id, target.host, workdir))
+        yield HostWork(store, Context(target.update_id, target.host, workdir), dry=False)
 
 
 @contextmanager
@@ -98,7 +107,7 @@ def working(target: Target, verb: str, create: bool = False) -> Iterator[Work]:
         update = work.store.update(target.update_id)
         if target.plan is not None and update.exists():
             update.save_plan(target.plan)
-        yield Work(work.store, work.context, update, target.plan or update.plan())
+        yield Work(work.store, work.context, False, update, target.plan or update.plan())
 
 
 @contextmanager
@@ -107,4 +116,5 @@ def looking(target: Target) -> Iterator[Work]:
     store = target.open()
     with tempfile.TemporaryDirectory(prefix="umbra-") as workdir:
         update = store.update(target.update_id)
-        yield Work(store, Context(target.update_id, target.host, workdir), update, target.plan or update.plan())
+        context = Context(target.update_id, target.host, workdir)
+        yield Work(store, context, True, update, target.plan or update.plan())

@@ -1,0 +1,168 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shadowing all resources of an update, or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils import errors
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info
+
+from .conftest import Shop, touched
+
+
+def test_a_record_per_resource(shop: Shop) -> None:
+    told = shop.shadow().to_dict()
+    assert told["changed"] and not told["existing"] and told["kernel"] == "pure"
+    records = {record["name"]: record for record in told["shadows"]}
+    assert set(records) == {"service", "config", "database"}
+    assert records["config"]["items"] == 24 and records["database"]["items"] == 200
+    assert told["totals"]["bytes"] == sum(record["bytes"] for record in told["shadows"])
+    assert os.path.isfile(told["manifest"])
+
+
+def test_run_again_it_keeps_the_state_before_the_update(shop: Shop) -> None:
+    first = shop.shadow()
+    shop.update()
+    again = shop.shadow()
+    assert again.existing and not again.changed
+    assert again.manifest == first.manifest
+
+
+def test_other_resources_under_the_same_name_are_refused(shop: Shop) -> None:
+    shop.shadow()
+    with pytest.raises(errors.ManifestExists, match="u1"):
+        shop.shadow(config={"exclude": ["*.log"]})
+
+
+@pytest.mark.parametrize("end", ["rolled_back", "committed", "undone"])
+def test_an_update_that_ended_can_be_shadowed_again(shop: Shop, end: str) -> None:
+    shop.shadow()
+    shop.update()
+    if end == "committed":
+        commit.commit(shop.target(), None, None)
+    else:
+        shop.restore()
+    if end == "undone":
+        shop.restore(undo=True)
+    before = shop.state()
+    again = shop.shadow()
+    assert again.changed and not again.existing
+    (shop.config / "main.conf").write_text("version = 3\n")
+    shop.service.write_text("failed again\n")
+    assert shop.restore().state == "rolled_back"
+    assert shop.state() == before
+
+
+def test_an_update_whose_way_back_is_not_finished_is_not_shadowed_again(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    shop.restore(wave=0)
+    with pytest.raises(errors.StateRefused, match="umbra.rollback.rollback"):
+        shop.shadow()
+
+
+def test_the_second_shadow_reads_only_what_changed(shop: Shop) -> None:
+    shop.shadow("u1")
+    (shop.config / "main.conf").write_text("version = 1.1\n")
+    again = {shadow.name: shadow for shadow in shop.shadow("u2").manifest.shadows}
+    assert again["config"].previous == "u1" and again["config"].method == "incremental"
+    assert again["config"].stored_bytes < 10_000
+
+
+def test_a_failure_publishes_nothing(shop: Shop) -> None:
+    with pytest.raises(errors.ProviderError, match="no such luck"):
+        shop.shadow(service={"create": ["sh", "-c", "echo no such luck >&2; exit 1"]})
+    assert info.info(shop.target("")).updates == ()
+    assert shop.shadow().changed
+
+
+def test_queries_are_replaced_by_what_they_find(shop: Shop) -> None:
+    query = {"query": {"type": "file", "pattern": f"{shop.config}/sites/1*.conf"}, "priority": "high"}
+    made = create.create(shop.target(), [query])
+    names = [shadow.name for shadow in made.manifest.shadows]
+    assert names == sorted(f"{shop.config}/sites/{n}.conf" for n in (1, *range(10, 20)))
+    assert {shadow.resource.priority for shadow in made.manifest.shadows} == {"high"}
+
+
+def test_a_query_that_finds_nothing_is_a_warning_and_nothing_at_all_is_refused(shop: Shop) -> None:
+    empty = {"query": {"type": "file", "pattern": f"{shop.root}/nothing*"}}
+    with pytest.raises(errors.ResourceInvalid, match="nothing to go back to"):
+        create.create(shop.target(), [empty])
+    made = create.create(shop.target(), [empty, *shop.resources()])
+    assert any("finds nothing" in warning for warning in made.warnings)
+
+
+def test_the_most_important_is_shadowed_first(shop: Shop) -> None:
+    made = shop.shadow(database={"priority": "critical"}, service={"priority": "low"})
+    assert [shadow.name for shadow in made.manifest.shadows] == ["database", "config", "service"]
+
+
+def test_space_for_the_way_back_is_foreseen(shop: Shop) -> None:
+    free = os.statvfs(shop.root).f_bavail * os.statvfs(shop.root).f_frsize
+    with open(shop.config / "sparse", "wb") as sparse:
+        sparse.truncate(4 << 30)
+    percent = free * 100 // (4 << 30) + 1000
+    with pytest.raises(errors.NoSpace, match="way back"):
+        create.create(shop.target(), shop.resources(), reserve_percent=percent)
+
+
+BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
+    "not a list": (lambda shop: {"name": "x"}, "not a list"),
+    "empty": (lambda shop: [], "nothing to go back to"),
+    "no type": (lambda shop: [{"name": "x"}], "`type` is missing"),
+    "unknown type": (lambda shop: [{"name": "x", "type": "fiel"}], "'fiel' is unknown"),
+    "unknown key": (lambda shop: shop.resources(config={"exlude": []}), "unknown key 'exlude'"),
+    "wrong type": (lambda shop: shop.resources(config={"exclude": "*.log"}), "is str, not list"),
+    "same name twice": (lambda shop: [*shop.resources(), shop.resources()[0]], "used twice"),
+    "relative path": (lambda shop: shop.resources(config={"path": "etc/shop"}), "not an absolute path"),
+    "missing path": (lambda shop: shop.resources(config={"path": "/no/such/place"}), "/no/such/place"),
+    "not a database": (lambda shop: shop.resources(database={"path": str(shop.service)}), "database"),
+    "depends on nothing": (lambda shop: shop.resources(config={"depends_on": ["dtabase"]}), "'dtabase'"),
+    "bad priority": (lambda shop: shop.resources(config={"priority": "urgent"}), "'urgent'"),
+    "bad name": (lambda shop: shop.resources(config={"name": "two words"}), "'two words'"),
+    "no query for this type": (lambda shop: [{"query": {"type": "command"}}], "has no query"),
+    "missing program": (lambda shop: shop.resources(service={"create": ["no-such-program"]}), "no-such-program"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence_and_changes_nothing(shop: Shop, case: str) -> None:
+    raw, expected = BAD[case]
+    before = touched(shop.root)
+    with pytest.raises(errors.UmbraError) as caught:
+        create.create(shop.target(), raw(shop))
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+    assert touched(shop.root) == before
+
+
+@pytest.mark.parametrize("update_id", ["", "-x", "../x", "a/b", "x" * 129, "a b"])
+def test_a_bad_update_id_is_refused(shop: Shop, update_id: str) -> None:
+    before = touched(shop.root)
+    with pytest.raises(errors.UpdateIdInvalid):
+        shop.shadow(update_id)
+    assert touched(shop.root) == before
+
+
+def test_check_mode_estimates_and_touches_nothing(shop: Shop) -> None:
+    before = touched(shop.root)
+    told = create.check(shop.target(), shop.resources()).to_dict()
+    assert told["changed"] and {record["method"] for record in told["shadows"]} == {"check"}
+    assert next(r for r in told["shadows"] if r["name"] == "config")["items"] == 24
+    assert touched(shop.root) == before
+
+
+def test_no_digest_depends_on_a_secret(shop: Shop) -> None:
+    one = shop.shadow("u1", service={"environment": {"TOKEN": "one"}}).manifest.request
+    two = shop.shadow("u2", service={"environment": {"TOKEN": "two"}}).manifest.request
+    assert one == two
+
+
+def test_secrets_are_found_whatever_else_is_wrong() -> None:
+    raw = [{"type": "command", "environment": {"TOKEN": "abc", "N": 1}, "unknown": 1}, "not even a dict", {"type": []}]
+    assert create.secrets_in(raw) == {"abc", "1"}

@@ -1,0 +1,287 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back on one host: order, what is kept, what fails, and what a killed restore leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils import errors
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, diff, prestage, restore
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
+
+from .conftest import Shop, touched, tree
+
+
+def actions(done: restore.Restored) -> dict[str, str]:
+    return {result.name: result.action for result in done.results}
+
+
+def test_everything_comes_back_and_the_order_follows_the_dependencies(shop: Shop) -> None:
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    done = shop.restore()
+    assert actions(done) == {"config": "restored", "database": "restored", "service": "restored"}
+    assert [result.wave for result in done.results] == [1, 1, 2]
+    assert done.state == "rolled_back" and not done.bad and done.stopped == ("service",)
+    assert shop.state() == before
+    # the failed state is kept while the service still runs; it is stopped before what it needs is restored
+    log = shop.log.read_text().split()
+    assert log[:3] == ["create", "create", "stop"] and log.index("restore") > 2
+
+
+def test_nothing_changed_is_recorded_as_rolled_back_and_touches_nothing(shop: Shop) -> None:
+    shop.shadow()
+    inodes = touched(shop.config)
+    done = shop.restore()
+    assert set(actions(done).values()) == {"unchanged"} and not done.changed
+    assert done.state == "rolled_back" and done.displaced is None
+    assert touched(shop.config) == inodes
+    assert shop.log.read_text().split() == ["create"], "a service that needs nothing that changed is not stopped"
+
+
+def test_undo_brings_the_failed_state_back_and_a_second_rollback_still_works(shop: Shop) -> None:
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    assert shop.restore().displaced
+    undone = shop.restore(undo=True)
+    assert undone.state == "undone" and shop.state() == failed
+    assert shop.restore().state == "rolled_back"
+    assert shop.state() == before
+    shop.restore(undo=True)
+    assert shop.state() == failed
+
+
+def test_a_damaged_shadow_is_found_before_anything_is_changed(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    for path in (shop.store / "packs").glob("*.pack"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(content)
+    with pytest.raises(errors.StoreError) as caught:
+        shop.restore()
+    assert "damaged" in str(caught.value) or "missing" in str(caught.value)
+    assert shop.state() == failed
+    assert shop.log.read_text().split() == ["create"], "nothing was stopped either"
+
+
+def test_a_resource_that_fails_leaves_its_dependents_alone_and_the_rest_comes_back(shop: Shop) -> None:
+    before = shop.state()
+    refusing = {"create": ["sh", "-c", 'echo copy > "$UMBRA_SHADOW/copy"'], "restore": ["sh", "-c", "echo disk on fire >&2; exit 3"], "drift": ["false"]}
+    alone = {"name": "alone", "type": "command", **refusing}
+    above = {"name": "above", "type": "file", "path": str(shop.config), "depends_on": ["alone"]}
+    resources = [*shop.resources(service={"depends_on": ["database"]})[::2], alone, above]
+    create.create(shop.target(), resources)
+    shop.update()
+    changed = tree(shop.config)
+    done = restore.restore(shop.target(), restore.Request())
+    assert actions(done) == {"alone": "failed", "database": "restored", "above": "untouched", "service": "restored"}
+    assert tree(shop.config) == changed
+    assert shop.state()["rows"] == before["rows"]
+    assert done.state == "failed"
+    message = done.to_dict()["msg"]
+    assert "alone" in message and "disk on fire" in message and "above (it needs alone)" in message
+    failed = next(result for result in done.results if result.name == "alone")
+    assert failed.attempts == 3 and len(failed.escalations) == 3 and failed.validation == "failed"
+
+
+@pytest.mark.parametrize(("failures", "attempts"), [(1, 2), (2, 3)])
+def test_a_resource_that_fails_at_first_is_tried_again(shop: Shop, failures: int, attempts: int) -> None:
+    counter = shop.root / "counter"
+    script = f'echo x >> "$1"; [ $(wc -l < "$1") -gt {failures} ]'
+    stubborn = {
+        "name": "stubborn",
+        "type": "command",
+        "create": ["sh", "-c", 'echo copy > "$UMBRA_SHADOW/copy"'],
+        "restore": ["sh", "-c", script, "sh", str(counter)],
+        "drift": ["false"],
+    }
+    create.create(shop.target(), [stubborn])
+    done = shop.restore()
+    (result,) = done.results
+    assert (result.action, result.attempts, len(result.escalations)) == ("restored", attempts, failures)
+    assert done.state == "rolled_back"
+
+
+def test_going_on_after_a_failure_keeps_the_failed_state_that_was_set_aside_first(shop: Shop) -> None:
+    before = shop.state()
+    flag = shop.root / "broken"
+    flag.touch()
+    fragile = {"restore": ["sh", "-ec", '[ ! -e "$1" ]; cp "$UMBRA_SHADOW/state" "$2"', "sh", str(flag), str(shop.service)]}
+    shop.shadow(service=fragile)
+    shop.update()
+    failed = shop.state()
+    assert shop.restore().state == "failed"
+    flag.unlink()
+    assert shop.restore().state == "rolled_back"
+    assert shop.state() == before
+    shop.restore(undo=True)
+    assert shop.state()["tree"] == failed["tree"] and shop.state()["rows"] == failed["rows"]
+
+
+def test_waves_one_by_one_are_the_same_as_all_at_once(shop: Shop) -> None:
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    ready = shop.restore(wave=0)
+    assert ready.state == "restoring" and ready.stopped == ("service",) and not ready.results
+    assert {**shop.state(), "service": ""} == {**failed, "service": ""}, "wave 0 restores nothing"
+    first = shop.restore(wave=1)
+    assert set(actions(first)) == {"config", "database"} and first.state == "restoring"
+    second = shop.restore(wave=2)
+    assert actions(second) == {"service": "restored"} and second.state == "rolled_back"
+    assert shop.state() == before
+
+
+def test_what_failed_on_another_host_is_not_built_upon(shop: Shop) -> None:
+    shop.shadow(service={"depends_on": ["db1:master"]})
+    shop.update()
+    done = shop.restore(unmet=("db1:master",))
+    assert actions(done)["service"] == "untouched" and actions(done)["config"] == "restored"
+    assert done.state == "failed" and "db1:master" in done.to_dict()["msg"]
+
+
+def test_a_part_comes_back_alone_and_the_update_stays_open(shop: Shop) -> None:
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    done = shop.restore(names=("config",))
+    assert actions(done) == {"config": "restored"} and done.state == "open"
+    assert shop.state()["tree"] == before["tree"] and shop.state()["rows"] != before["rows"]
+    assert "stop" in shop.log.read_text().split() and shop.log.read_text().split()[-1] == "start"
+    assert shop.restore().state == "rolled_back" and shop.state() == before
+
+
+def test_names_and_states_that_make_no_sense_are_refused(shop: Shop) -> None:
+    with pytest.raises(errors.StoreMissing):
+        shop.restore()
+    shop.shadow()
+    with pytest.raises(errors.ManifestMissing, match="u1"):
+        shop.restore("other")
+    with pytest.raises(errors.ResourceUnknown, match="config"):
+        shop.restore(names=("confg",))
+    with pytest.raises(errors.StateRefused, match="nothing to bring back"):
+        shop.restore(undo=True)
+    commit.commit(shop.target(), None, None)
+    with pytest.raises(errors.StateRefused, match="force"):
+        shop.restore()
+    shop.update()
+    assert shop.restore(force=True).state == "rolled_back"
+
+
+def test_check_mode_says_what_would_change_and_touches_nothing(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    before = touched(shop.root)
+    done = restore.check(shop.target(), restore.Request())
+    assert actions(done) == {"config": "would_restore", "database": "would_restore", "service": "would_restore"}
+    shown = str(diff.of(done.drifts))
+    for expected in ("main.conf", "version = 1", "new.conf", "3.conf", "orders"):
+        assert expected in shown
+    after = touched(shop.root)
+    assert after == before
+
+
+def test_a_diff_is_bounded(shop: Shop) -> None:
+    shop.shadow()
+    for number in range(500):
+        (shop.config / f"{'n' * 150}{number}").write_text("x\n" * 2000)
+    shown = diff.of(restore.check(shop.target(), restore.Request()).drifts)
+    assert len(str(shown)) < 40_000 and "more" in str(shown)
+
+
+def test_the_held_space_is_given_back_first(shop: Shop) -> None:
+    shop.shadow()
+    prestaged = prestage.prestage(shop.target(), prestage.Budget())
+    assert prestaged.held_bytes > 0
+    shop.update()
+    shop.restore(wave=0)
+    assert not list(shop.store.rglob("reserve"))
+
+
+def test_services_that_need_each_other_come_back_as_one_unit(shop: Shop) -> None:
+    before = shop.state()
+    shop.shadow(config={"depends_on": ["service"]}, service={"depends_on": ["config"]})
+    shop.update()
+    done = shop.restore()
+    assert {result.wave for result in done.results} == {1} and done.state == "rolled_back"
+    assert shop.state() == before
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from ansible_collections.umbra.rollback.plugins.module_utils.store import journal
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import restore
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import Target
+left = int(sys.argv[1])
+appended = journal.Journal.append
+def append(self, *args, **facts):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), 9)
+    appended(self, *args, **facts)
+journal.Journal.append = append
+restore.restore(Target("u1", "web1", sys.argv[2], 5.0), restore.Request())
+"""
+
+
+def test_killed_at_every_line_of_the_journal_it_goes_on(shop: Shop, tmp_path_factory: Any) -> None:
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    script = KILLED.format(path=[entry for entry in sys.path if entry])
+    kept = tmp_path_factory.mktemp("kept") / "root"
+    shutil.copytree(shop.root, kept, symlinks=True)
+    for line in range(1, 40):
+        shutil.rmtree(shop.root)
+        subprocess.run(["cp", "-a", str(kept), str(shop.root)], check=True)
+        argv = [sys.executable, "-c", script, str(line), str(shop.store)]
+        status = subprocess.run(argv, check=False).returncode
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        assert shop.restore().state == "rolled_back", line
+        assert shop.state() == before, line
+        shop.restore(undo=True)
+        undone = shop.state()
+        assert undone["tree"] == failed["tree"] and undone["rows"] == failed["rows"], line
+    else:
+        pytest.fail("the restore never ended")
+    assert line >= 7, "there are that many lines, so that many deaths were tried"
+
+
+def test_only_one_works_on_a_host_at_a_time_and_the_other_is_told_who(shop: Shop) -> None:
+    shop.shadow()
+    with working(shop.target(), "restore"), pytest.raises(errors.StoreLocked, match=f"restore.*u1.*{os.getpid()}"):
+        restore.restore(shop.target(lock_timeout=0.1), restore.Request())
+
+
+def test_secrets_are_nowhere_but_in_the_secrets_file(shop: Shop) -> None:
+    secret = "s3cr3t-t0k3n"
+    shop.shadow(service={"environment": {"TOKEN": secret}})
+    shop.update()
+    done = shop.restore()
+    assert secret not in str(done.to_dict())
+    holders = [path for path in shop.root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert [path.name for path in holders] == ["secrets.json"]
+    assert holders[0].stat().st_mode & 0o777 == 0o600
+    assert isinstance(holders[0], Path)
