@@ -40,9 +40,10 @@ class ActionModule(HostAction):
         return None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """As HostAction; tells the play's strategy too, since only the controller knows it."""
+        """As HostAction; tells of the play what decides whether a rescue is reached: only the controller knows it."""
         result = super().run(tmp, task_vars)
-        return {**result, "strategy": self._task.get_play().strategy}
+        play = self._task.get_play()
+        return {**result, "strategy": play.strategy, "max_fail_percentage": play.max_fail_percentage}
 
     def learn(self, result: dict[str, Any], run: ThisRun, host: str) -> None:
         """Record what was shadowed."""

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .providers.base import Contents, Drift, Estimate, Outcome
@@ -58,16 +58,28 @@ class PathSet:
         """Equal for equal states: the digest of each path's listing."""
         return {path: digests[0] for path, digests in self.paths.items()}
 
+    def without(self, paths: Collection[str]) -> PathSet:
+        """The set but for some paths."""
+        return replace(self, paths={path: digests for path, digests in self.paths.items() if path not in paths})
+
     def drift(self, contents: Contents, name: str, gone: Iterable[str] = ()) -> Drift:
         """What `restore` would change. Raises as tree.drift."""
-        found = [drift(os.fsencode(path), *digests, contents, _options(name)) for path, *digests in self._each(gone)]
+        options = _options(name)
+        found = [drift(os.fsencode(path), tree, stats, contents, options) for path, tree, stats in self._each(gone)]
         changes = [change for one in found for change in one.changes]
         return Drift(sum(one.total for one in found), tuple(changes[:SHOWN]), sum(one.bytes for one in found))
 
     def restore(self, contents: Contents, name: str, gone: Iterable[str] = ()) -> Outcome:
         """Make each path as it was, and those of `gone` absent; what is equal is not touched. Raises as tree.apply."""
+        return self._apply(self._each(gone), contents, name)
+
+    def remove(self, contents: Contents, name: str, gone: Iterable[str]) -> Outcome:
+        """Make only the paths of `gone` absent. Raises as tree.apply."""
+        return self._apply([(path, self.absent, None) for path in gone], contents, name)
+
+    def _apply(self, wanted: Iterable[tuple[str, str, str | None]], contents: Contents, name: str) -> Outcome:
         items = size = 0
-        for path, tree, stats in self._each(gone):
+        for path, tree, stats in wanted:
             self._make_directory(path, name)
             outcome = apply(os.fsencode(path), tree, stats, contents, _options(name))
             items, size = items + outcome.items, size + outcome.bytes

@@ -104,6 +104,10 @@ strategy:
   returned: success
   type: str
   sample: linear
+max_fail_percentage:
+  description: That keyword of the play, where it is set; added by the action plugin.
+  returned: success
+  type: float
 shadows:
   description: A record per shadow.
   returned: success

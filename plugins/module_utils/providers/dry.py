@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import ProviderError
 from ..resource import Interface, Resource
 from ..shadow import Claim, Shadow
 from .base import Contents, Drift, Estimate, Outcome, Provider, Steps
@@ -68,8 +69,11 @@ class DryProvider(Provider):
         """Never starts anything."""
 
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
-        """How much would be written."""
-        found = self._provider.drift(shadow, contents)
+        """How much would be written; all of it, when what is there is too broken to be compared."""
+        try:
+            found = self._provider.drift(shadow, contents)
+        except ProviderError as error:
+            return Outcome(max(1, shadow.items), shadow.bytes, METHOD, (str(error),))
         return Outcome(found.total, found.bytes, METHOD)
 
     def validate(self, shadow: Shadow, contents: Contents) -> None:

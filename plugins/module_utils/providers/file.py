@@ -121,7 +121,7 @@ class FileProvider(Provider):
         return replace(kept, resource=shadow.resource)
 
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
-        """Write what differs; comparing shows what is left to do, so `steps` stay empty. Raises RestoreFailed, NoSpace."""
+        """Write what differs. Comparing shows what is left to do: no step is noted. Raises RestoreFailed, NoSpace."""
         path, options = self._target(shadow.resource)
         root, notes = self._find_parent(shadow, path)
         outcome = apply(root, *_digests(shadow), contents, options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import StoreCorrupt
@@ -16,7 +17,7 @@ from . import files, reach
 from .objects import ObjectContents
 from .packs import PACK_LIMIT, Pack, PackWriter, Place
 from .temporaries import Temporaries
-from .update import HostUpdate, finish_drop
+from .update import HostUpdate
 
 LITTLE = PACK_LIMIT // 8  # packs with fewer bytes are joined
 LITTLE_MOST = 8  # once there are so many
@@ -131,19 +132,23 @@ class Collection:
 
     def _left_of_updates(self, updates: Iterable[HostUpdate], dropped: Sequence[str]) -> int:
         """What killed verbs left of updates: half dropped, half written, or never published."""
-        left = list(dropped)
+        left = [*dropped, *self._half_written(self._contents.path)]
         for update in updates:
             if not update.exists() and not update.displaced_rounds() and self._is_old(update.path):
                 left.append(update.path)
             else:
-                half = [os.path.join(update.path, name) for name in files.names(update.path) if name.endswith(".tmp")]
-                left += [path for path in half if self._is_old(path)]
+                left += self._half_written(update.path)
         for path in left:
-            if path.endswith(".tmp"):
-                files.unlink(path)
-            else:
-                finish_drop(path)
+            files.remove(path)
+        top = os.path.join(self._contents.path, "updates")
+        for name in files.names(top):
+            with suppress(OSError):  # it has parts of other hosts, or is none of ours
+                os.rmdir(os.path.join(top, name))
         return len(left)
+
+    def _half_written(self, directory: str) -> list[str]:
+        paths = [os.path.join(directory, name) for name in files.names(directory) if name.endswith(".tmp")]
+        return [path for path in paths if self._is_old(path)]
 
 
 def _live(updates: Iterable[HostUpdate], contents: ObjectContents) -> set[bytes]:

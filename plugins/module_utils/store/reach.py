@@ -33,11 +33,16 @@ def contents_of(root: Root, contents: ObjectContents) -> Iterator[bytes]:
         raise StoreCorrupt(path=contents.path, problem=f"content {root.digest} is of the unknown kind {root.kind!r}")
     try:
         yield bytes.fromhex(root.digest)
-        if root.kind == "tree":
-            yield from map(bytes.fromhex, digests(contents.get(root.digest)))
+        yield from map(bytes.fromhex, _named_by(root, contents))
     except ValueError as error:
         raise StoreCorrupt(path=contents.path, problem=f"what content {root.digest} names is no digest") from error
-    except StoreCorrupt as error:
-        if "digest" in error.facts:
-            raise
-        raise StoreCorrupt(path=contents.path, problem=f"content {root.digest}: {error.facts['problem']}") from error
+
+
+def _named_by(root: Root, contents: ObjectContents) -> Iterator[str]:
+    if root.kind == "tree":
+        listing = contents.get(root.digest)
+        try:
+            yield from digests(listing)
+        except StoreCorrupt as error:  # it does not know where the listing is from
+            problem = f"content {root.digest}: {error.facts['problem']}"
+            raise StoreCorrupt(path=contents.path, problem=problem) from error

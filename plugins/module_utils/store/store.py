@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from ..errors import StoreCorrupt, StoreError, StoreFormatUnknown, StoreMissing
 from ..resource import Resource, check_update_id
@@ -20,7 +20,7 @@ from .journal import History, Journal
 from .locks import Locks
 from .objects import ObjectContents
 from .temporaries import Temporaries
-from .update import DROPPED, HostUpdate, finish_drop, parse_name
+from .update import DROPPED, HostUpdate, parse_name
 
 FORMAT = "umbra-store 1"
 COLLECT_WAIT = 10.0  # seconds that garbage collection waits for verbs, and reading waits for it
@@ -140,7 +140,9 @@ class Store:
             except FileNotFoundError:
                 return
             files.sync_directory(os.path.dirname(away))
-            finish_drop(away)
+            files.remove(away)
+            with suppress(OSError):  # other hosts have their parts there, or the last of them removed it just now
+                os.rmdir(os.path.dirname(away))
 
     # --- one verb at a time
 
@@ -190,6 +192,7 @@ class Store:
         Nothing is written. Raises StoreLocked while garbage is collected, StoreError.
         """
         with self.locks.reading(COLLECT_WAIT):
+            self.contents.packs.forget()
             return Verification(self.contents).run(self.directories())
 
     # --- inside

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from .. import canonical
@@ -204,13 +203,6 @@ class HostUpdate:
         with files.explained(self._contents.path):
             if files.unlink(os.path.join(self.path, name)):
                 files.sync_directory(self.path)
-
-
-def finish_drop(path: str) -> None:
-    """Remove `path`, a directory that was renamed away, and that of the update when it is empty now. Raises OSError."""
-    files.remove(path)
-    with suppress(OSError):  # other hosts have their parts there, or the last of them removed it just now
-        os.rmdir(os.path.dirname(path))
 
 
 def parse_name(name: str) -> tuple[str, int | None] | None:

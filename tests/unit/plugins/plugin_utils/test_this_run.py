@@ -45,7 +45,9 @@ def test_events_of_many_workers_are_all_there(tmp_path: Path) -> None:
 
 def test_unmet_is_what_failed_last(tmp_path: Path) -> None:
     run = ThisRun(str(tmp_path), "u1")
-    run.record("restored", host="a", resources=[{"name": "x", "action": "failed"}, {"name": "y", "action": "untouched"}])
+    run.record(
+        "restored", host="a", resources=[{"name": "x", "action": "failed"}, {"name": "y", "action": "untouched"}]
+    )
     run.record("restored", host="b", resources=[{"name": "x", "action": "restored"}])
     assert run.unmet() == ["a:x", "a:y"]
     run.record("restored", host="a", resources=[{"name": "x", "action": "restored"}])

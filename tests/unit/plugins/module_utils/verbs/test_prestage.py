@@ -31,7 +31,9 @@ def test_each_tier_gets_what_it_asks_for_or_a_reason(shop: Shop) -> None:
     shop.shadow()
     done = prestage.prestage(shop.target(plan=TIERS), Budget())
     leases = {lease.name: lease for lease in done.leases}
-    assert [lease.name for lease in done.leases] == ["database", "config", "service"], "the highest score is served first"
+    assert [lease.name for lease in done.leases] == ["database", "config", "service"], (
+        "the highest score is served first"
+    )
     assert set(leases["service"].asked) == {"space"}
     for name, niceness in (("database", -10), ("config", -5)):
         assert leases[name].asked["nice"] == niceness

@@ -81,7 +81,11 @@ def test_a_damaged_shadow_is_found_before_anything_is_changed(shop: Shop) -> Non
 
 def test_a_resource_that_fails_leaves_its_dependents_alone_and_the_rest_comes_back(shop: Shop) -> None:
     before = shop.state()
-    refusing = {"create": ["sh", "-c", 'echo copy > "$UMBRA_SHADOW/copy"'], "restore": ["sh", "-c", "echo disk on fire >&2; exit 3"], "drift": ["false"]}
+    refusing = {
+        "create": ["sh", "-c", 'echo copy > "$UMBRA_SHADOW/copy"'],
+        "restore": ["sh", "-c", "echo disk on fire >&2; exit 3"],
+        "drift": ["false"],
+    }
     alone = {"name": "alone", "type": "command", **refusing}
     above = {"name": "above", "type": "file", "path": str(shop.config), "depends_on": ["alone"]}
     resources = [*shop.resources(service={"depends_on": ["database"]})[::2], alone, above]
@@ -121,7 +125,9 @@ def test_going_on_after_a_failure_keeps_the_failed_state_that_was_set_aside_firs
     before = shop.state()
     flag = shop.root / "broken"
     flag.touch()
-    fragile = {"restore": ["sh", "-ec", '[ ! -e "$1" ]; cp "$UMBRA_SHADOW/state" "$2"', "sh", str(flag), str(shop.service)]}
+    fragile = {
+        "restore": ["sh", "-ec", '[ ! -e "$1" ]; cp "$UMBRA_SHADOW/state" "$2"', "sh", str(flag), str(shop.service)]
+    }
     shop.shadow(service=fragile)
     shop.update()
     failed = shop.state()
