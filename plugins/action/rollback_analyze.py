@@ -54,7 +54,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         try:
             check_update_id(args["update_id"])
             run = this_run(args["update_id"])
-            assert run is not None  # an update_id that was checked is not empty
             wanted = args["hosts"] or list((task_vars or {}).get("ansible_play_batch", []))
             inputs = _inputs(run, args["update_id"], wanted)
             analysis = analyze(args["update_id"], inputs, _options(args))

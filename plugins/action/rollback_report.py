@@ -45,7 +45,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             run = this_run(check_update_id(args["update_id"]))
         except UmbraError as error:
             return {**result, "failed": True, "msg": str(error), "code": error.code}
-        assert run is not None  # an update_id that was checked is not empty
         if args["failure"] is not None:
             host = str((task_vars or {})["inventory_hostname"])
             run.record("failed", host=host, task=args["task"], message=args["failure"])

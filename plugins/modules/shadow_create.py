@@ -126,7 +126,7 @@ shadows:
     bytes:
       description: Size of the resource.
       type: int
-    items:
+    item_count:
       description: Number of its parts (files, rows, packages).
       type: int
     stored_bytes:

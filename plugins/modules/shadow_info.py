@@ -74,7 +74,7 @@ updates:
     held_bytes:
       description: Disk space that is held for its way back.
       type: int
-update:
+details:
   description: The update that was asked for, with C(shadows), C(plan), C(leases) and C(displaced).
   returned: success
   type: dict

@@ -116,7 +116,7 @@ resources:
     attempts:
       description: How often it was tried.
       type: int
-    items:
+    item_count:
       description: How many of its parts were written.
       type: int
     bytes:

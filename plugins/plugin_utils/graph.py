@@ -56,7 +56,7 @@ class Dependencies:
     def loop(self, members: Iterable[str]) -> list[str]:
         """One way round within a cycle, beginning and ending with the same member."""
         subgraph = self.graph.subgraph(members)
-        path = [source for source, _ in networkx.find_cycle(subgraph, source=min(members))]
+        path = [source for source, dummy in networkx.find_cycle(subgraph, source=min(members))]
         return [*path, path[0]]
 
 

@@ -30,7 +30,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         self._supports_async = True
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = {"host": self.host(task_vars), **self._task.args}
-        run = this_run(args.get("update_id"))
+        run = this_run(str(args["update_id"])) if args.get("update_id") else None
         refused = self.prepare(args, run)
         if refused:
             return {**result, "failed": True, **refused}
@@ -73,6 +73,6 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         run.keep_host(host, json.loads(base64.b64decode(slurped["content"])), [])
 
 
-def this_run(update_id: Any) -> ThisRun | None:
-    """The directory of this run for an update, or None without one."""
-    return ThisRun(C.DEFAULT_LOCAL_TMP, str(update_id)) if update_id else None
+def this_run(update_id: str) -> ThisRun:
+    """The directory of this run for an update."""
+    return ThisRun(C.DEFAULT_LOCAL_TMP, update_id)

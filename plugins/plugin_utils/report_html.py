@@ -145,16 +145,16 @@ def _bar(one: Assessment, start: float, several: bool) -> Bar:
 
 def _times(analysis: Analysis) -> str:
     every = bars(analysis)
-    longest = set(sorted(every, key=lambda bar: -bar.p90)[:BARS])
-    shown = [bar for bar in every if bar in longest]
-    end = max([analysis.rto[1], *(bar.start + bar.p90 for bar in shown)]) * 1.02 or 1.0
+    longest = set(sorted(every, key=lambda span: -span.p90)[:BARS])
+    shown = [span for span in every if span in longest]
+    end = max([analysis.rto[1], *(span.start + span.p90 for span in shown)]) * 1.02 or 1.0
     limit = analysis.options.max_rto
     lines = [("p50", analysis.rto[0], "median of the whole"), ("p90", analysis.rto[1], "90 % of the whole")]
     if limit is not None and limit <= end * 1.5:
         end = max(end, limit * 1.02)
         lines.append(("limit", limit, "max_rto"))
     rules = "".join(f'<i class="rule {kind}" style="left:{100 * at / end:.2f}%"></i>' for kind, at, _name in lines)
-    rows = "".join(_row(bar, end) for bar in shown)
+    rows = "".join(_row(span, end) for span in shown)
     legend = "".join(
         f'<span><i class="key {kind}"></i> {name}: {human.duration(at)}</span>' for kind, at, name in lines
     )
@@ -167,16 +167,16 @@ def _times(analysis: Analysis) -> str:
     )
 
 
-def _row(bar: Bar, end: float) -> str:
-    start, p50, p90 = (f"{100 * value / end:.2f}%" for value in (bar.start, bar.p50, bar.p90))
-    times = human.duration(bar.p50) + (f" (90 %: {human.duration(bar.p90)})" if bar.p90 > bar.p50 else "")
-    label = human.markup(report_svg.shortened(bar.label, 30))
-    title = human.markup(f"{bar.label}, {bar.detail}: begins at {human.duration(bar.start)}, takes {times}")
+def _row(span: Bar, end: float) -> str:
+    start, p50, p90 = (f"{100 * value / end:.2f}%" for value in (span.start, span.p50, span.p90))
+    times = human.duration(span.p50) + (f" (90 %: {human.duration(span.p90)})" if span.p90 > span.p50 else "")
+    label = human.markup(report_svg.shortened(span.label, 30))
+    title = human.markup(f"{span.label}, {span.detail}: begins at {human.duration(span.start)}, takes {times}")
     return (
-        f'<div class="label" title="{title}">{label} <small>{human.markup(bar.detail)}</small></div>'
+        f'<div class="label" title="{title}">{label} <small>{human.markup(span.detail)}</small></div>'
         f'<div class="track" title="{title}">'
-        f'<b class="{bar.tier} light" style="left:{start};width:{p90}"></b>'
-        f'<b class="{bar.tier}" style="left:{start};width:{p50}"></b></div>'
+        f'<b class="{span.tier} light" style="left:{start};width:{p90}"></b>'
+        f'<b class="{span.tier}" style="left:{start};width:{p50}"></b></div>'
     )
 
 

@@ -13,7 +13,7 @@ BLOCK = 4096
 
 def components(nodes: int, edges: Sequence[Edge]) -> list[list[int]]:
     """Strongly connected components, what is needed first (Tarjan 1972, SIAM J. Comput. 1(2), without recursion)."""
-    needs: list[list[int]] = [[] for _ in range(nodes)]
+    needs: list[list[int]] = [[] for dummy in range(nodes)]
     for node, need in edges:
         needs[node].append(need)
     index = [-1] * nodes
@@ -63,7 +63,7 @@ def waves(nodes: int, edges: Sequence[Edge]) -> tuple[list[int], list[list[int]]
     for number, group in enumerate(groups):
         for node in group:
             group_of[node] = number
-    group_needs: list[set[int]] = [set() for _ in groups]
+    group_needs: list[set[int]] = [set() for dummy in groups]
     selfish: set[int] = set()
     for node, need in edges:
         if group_of[node] != group_of[need]:
@@ -84,7 +84,7 @@ def dependents(nodes: int, edges: Sequence[Edge]) -> list[int]:
     for number, group in enumerate(groups):
         for node in group:
             group_of[node] = number
-    needed_by: list[set[int]] = [set() for _ in groups]
+    needed_by: list[set[int]] = [set() for dummy in groups]
     for node, need in edges:
         if group_of[node] != group_of[need]:
             needed_by[group_of[need]].add(group_of[node])

@@ -37,8 +37,8 @@ def totals(
     gauss = random.Random(seed).gauss
     common, own = math.sqrt(SHARED), math.sqrt(1 - SHARED)
     found = []
-    for _ in range(draws):
-        luck = [common * gauss(0.0, 1.0) for _ in range(hosts)]
+    for dummy in range(draws):
+        luck = [common * gauss(0.0, 1.0) for dummy in range(hosts)]
         total = 0.0
         for members in groups:
             slowest = 0.0

@@ -85,7 +85,7 @@ class Apt(Manager):
     def _simulate(self, words: list[str], state: Mapping[str, Package]) -> set[str]:
         """Keys of installed packages that apt would change or remove; none when it can't say."""
         done = self._run("apt-get", "--simulate", "--allow-change-held-packages", *words)
-        return {key for _, word in _SIMULATED.findall(done.stdout) for key in self.keys(word, state)}
+        return {key for dummy, word in _SIMULATED.findall(done.stdout) for key in self.keys(word, state)}
 
     def config_paths(self, keys: Collection[str]) -> dict[str, set[str]]:
         """dpkg's conffiles."""
@@ -147,7 +147,7 @@ class Apt(Manager):
         if done.status != 0:
             return Preview(unknown=done.last_words)
         ours = {self._dpkg.describe(path)[0] for path in archives} | {package.name for package in remove}
-        touched = {word for _, word in _SIMULATED.findall(done.stdout)}
+        touched = {word for dummy, word in _SIMULATED.findall(done.stdout)}
         return Preview(hurts=tuple(sorted(word for word in touched if word.partition(":")[0] not in ours)))
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:

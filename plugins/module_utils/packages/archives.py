@@ -34,11 +34,13 @@ class Archives:
                 os.unlink(path)
         except OSError as error:
             problem = f"the archive of {package.key}: {(error.strerror or str(error)).lower()}"
-            raise ShadowFailed(name=self._manager.name, problem=problem, remedy="Look at it, then run again.") from error
+            raise ShadowFailed(
+                name=self._manager.name, problem=problem, remedy="Look at it, then run again."
+            ) from error
         return digest
 
     def bring(self, package: Package, digest: str) -> str | None:
-        """The path of a package's archive, out of the store or from wherever the manager has it; None when it is nowhere.
+        """The path of a package's archive, out of the store or from where the manager has it; None when it is nowhere.
 
         Raises RestoreFailed, NoSpace.
         """
@@ -46,7 +48,9 @@ class Archives:
             return self._extract(package, digest) if digest else self._fetch(package, True)
         except OSError as error:
             problem = f"the archive of {package.key}: {(error.strerror or str(error)).lower()}"
-            raise RestoreFailed(name=self._manager.name, problem=problem, remedy="Look at it, then run again.") from error
+            raise RestoreFailed(
+                name=self._manager.name, problem=problem, remedy="Look at it, then run again."
+            ) from error
 
     def _fetch(self, package: Package, network: bool) -> str | None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)

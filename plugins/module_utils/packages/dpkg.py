@@ -14,6 +14,7 @@ from ..context import Context, Done
 from ..errors import CommandFailed, RestoreFailed
 from . import locks
 from .face import ABSENT, CONFIGURED, INSTALLED, Package
+from .rounds import Rounds, not_changed
 
 DATABASE = "/var/lib/dpkg"
 _STATUS = "${Package}\t${Architecture}\t${Version}\t${db:Status-Want}\t${db:Status-Status}\t${db:Status-Eflag}\n"
@@ -38,7 +39,7 @@ def environment() -> dict[str, str]:
     }
 
 
-class Dpkg:
+class Dpkg(Rounds):
     """The database of packages of this host, for the resource `name`."""
 
     def __init__(self, context: Context, name: str, timeout: float) -> None:
@@ -93,32 +94,28 @@ class Dpkg:
         return locks.held(self._name, f"{DATABASE}/lock-frontend", (f"{DATABASE}/lock",), self._timeout)
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
-        """As the face says it, in rounds of removing and unpacking: each can do what the one before made possible.
+        """As the face says it: unpack all, and only then configure.
 
-        Nothing is configured before all is unpacked, so that scripts of the failed version are not run once more.
+        So the scripts of the failed version are not run once more.
         """
-        unpack, gone = dict(archives), {package.key: package for package in remove}
-        force = False
-        while unpack or gone:
-            failed = self._remove(gone, force) if gone else {}
-            failed.update(self._unpack(unpack, force) if unpack else {})
-            moved = len(failed) < len(unpack) + len(gone)
-            if not moved and (force or not forced):
-                raise self._stuck(failed)
-            force = force or not moved
-            gone = {key: package for key, package in gone.items() if key in failed}
-            unpack = {key: path for key, path in unpack.items() if key in failed}
-        self._configure(archives)
+        self.run(self._name, archives, remove, forced)
+        done = self._locked(["dpkg", *_QUIET, "--configure", "--pending"])  # one of ours may need one that is not
+        state = self.packages()
+        failed = [key for key in archives if key not in state or state[key].status != INSTALLED]
+        if failed:
+            raise not_changed(self._name, dict.fromkeys(failed, done.last_words))
 
-    def _remove(self, gone: Mapping[str, Package], force: bool) -> dict[str, str]:
+    def remove(self, packages: Collection[Package], force: bool) -> dict[str, str]:
+        """Purge what is to become ABSENT, and leave the configuration of what is to become CONFIGURED."""
         options = ["--force-remove-reinstreq", "--force-hold", *(["--force-depends"] * force)]
         failed = {}
         for verb, status in (("--purge", ABSENT), ("--remove", CONFIGURED)):
-            keys = [key for key, package in gone.items() if package.status == status]
+            keys = [package.key for package in packages if package.status == status]
             failed.update(self._each(["dpkg", *options, verb], dict(zip(keys, keys))))
         return failed
 
-    def _unpack(self, archives: Mapping[str, str], force: bool) -> dict[str, str]:
+    def install(self, archives: Mapping[str, str], force: bool) -> dict[str, str]:
+        """Unpack; with `force`, take over files that another package has now, and put those aside that break."""
         options = [*_QUIET, "--force-hold", *(["--auto-deconfigure", "--force-overwrite"] * force)]
         return self._each(["dpkg", *options, "--unpack"], archives)
 
@@ -128,18 +125,6 @@ class Dpkg:
             return {}
         results = {key: self._locked([*argv, word]) for key, word in words.items()}
         return {key: done.last_words for key, done in results.items() if done.status != 0}
-
-    def _configure(self, archives: Collection[str]) -> None:
-        """Configure all that is unpacked: a package of ours may need one that is not."""
-        done = self._locked(["dpkg", *_QUIET, "--configure", "--pending"])
-        state = self.packages()
-        failed = [key for key in archives if key not in state or state[key].status != INSTALLED]
-        if failed:
-            raise self._stuck(dict.fromkeys(failed, done.last_words))
-
-    def _stuck(self, failed: Mapping[str, str]) -> RestoreFailed:
-        problem = f"dpkg could not change {', '.join(failed)}: {next(iter(failed.values()))}"
-        return RestoreFailed(name=self._name, problem=problem, remedy="Correct what it names, then run again.")
 
     def _locked(self, argv: list[str]) -> Done:
         """Run a program that works on the database while we hold its lock."""
@@ -153,7 +138,7 @@ class Dpkg:
             raise RestoreFailed(name=self._name, problem=problem, remedy="Correct what it names, then run again.")
 
     def _run(self, *argv: str) -> Done:
-        """A program that only reads; 1 says that a package is unknown (--show), or that something was found (--verify)."""
+        """A program that only reads; 1 says that a package is unknown, or, for --verify, that something was found."""
         done = self._context.run(argv, self._timeout, environment())
         if done.status not in (0, 1):
             command = " ".join(argv[:3])

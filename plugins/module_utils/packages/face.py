@@ -92,7 +92,7 @@ class Manager(ABC):
 
     @abstractmethod
     def damage(self, keys: Collection[str]) -> dict[str, dict[str, str]]:
-        """Files of packages that are not as they were packaged, configuration left out: by key, path to what is wrong."""
+        """Files that are not as they were packaged, configuration left out: by key, path to what is wrong."""
 
     @abstractmethod
     def fetch(self, package: Package, directory: str, network: bool) -> str | None:
@@ -112,8 +112,8 @@ class Manager(ABC):
         """Install archives (path by key; older than what is there or equal is fine), and remove packages: those that
         are to become ABSENT with their configuration, CONFIGURED without. Asks nothing.
 
-        `forced`: what only packages of this change need may go before them. Under `lock`; may be repeated. Raises
-        RestoreFailed.
+        `forced`: `preview` said that it hurts nobody, so that what goes may go at once. Under `lock`; may be repeated.
+        Raises RestoreFailed.
         """
 
     @abstractmethod

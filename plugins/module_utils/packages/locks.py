@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import RestoreFailed
@@ -21,23 +21,41 @@ _here = threading.Lock()
 
 @contextmanager
 def held(name: str, path: str, others: tuple[str, ...], timeout: float) -> Iterator[None]:
-    """Hold the lock file `path`, with nobody holding one of `others`. Raises RestoreFailed after `timeout` seconds."""
-    until = time.monotonic() + timeout
-    if not _here.acquire(timeout=timeout):
-        raise _busy(name, path, f"another resource of this run (process {os.getpid()})", timeout)
-    try:
+    """Hold the lock file `path`, once nobody holds one of `others`. Raises RestoreFailed after `timeout` seconds."""
+    with _alone(name, path, timeout):
         fd = _open(name, path)
         try:
-            while not (_take(fd) and not any(_holder(other) for other in others)):
-                if time.monotonic() > until:
-                    who = next(filter(None, map(_holder, (path, *others))), "an unknown process")
-                    raise _busy(name, path, who, timeout)
-                time.sleep(_POLL)
+            _wait(name, (path, *others), timeout, lambda: _take(fd))
             yield
         finally:
             os.close(fd)
+
+
+@contextmanager
+def waited(name: str, path: str, timeout: float) -> Iterator[None]:
+    """Go on when nobody holds the lock file `path`, and leave it to programs of our own. Raises as `held`."""
+    with _alone(name, path, timeout):
+        _wait(name, (path,), timeout, lambda: True)
+        yield
+
+
+@contextmanager
+def _alone(name: str, path: str, timeout: float) -> Iterator[None]:
+    if not _here.acquire(timeout=timeout):
+        raise _busy(name, path, f"another resource of this run (process {os.getpid()})", timeout)
+    try:
+        yield
     finally:
         _here.release()
+
+
+def _wait(name: str, paths: tuple[str, ...], timeout: float, take: Callable[[], bool]) -> None:
+    until = time.monotonic() + timeout
+    while not take() or any(map(_holder, paths)):
+        if time.monotonic() > until:
+            who = next(filter(None, map(_holder, paths)), "a process that can't be seen from here")
+            raise _busy(name, paths[0], who, timeout)
+        time.sleep(_POLL)
 
 
 def _open(name: str, path: str) -> int:

@@ -24,11 +24,13 @@ def choose(context: Context, name: str, wanted: str, timeout: float) -> Manager:
         if wanted in ("auto", kind) and all(map(shutil.which, programs)) and (wanted == kind or _is_used(kind)):
             return manager(context, name, timeout)
     missing = "neither apt nor dnf" if wanted == "auto" else f"no {wanted}"
-    raise Unsupported(name=name, problem=f"this host has {missing}", remedy="Use type command with commands of its own.")
+    raise Unsupported(
+        name=name, problem=f"this host has {missing}", remedy="Use type command with commands of its own."
+    )
 
 
 def _is_used(kind: str) -> bool:
-    """Debian has packages of rpm and dnf, and Fedora of dpkg; only the host's own manager has a database of some size."""
+    """Debian has packages of rpm and dnf, and Fedora of dpkg; but only the host's own manager has packages."""
     try:
         return (os.path.getsize(DPKG_STATUS) > 0) == (kind == "apt")
     except FileNotFoundError:

@@ -58,7 +58,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Move:
-    """One package that has to become `target`. `kept` is None for what came along with the update, and nobody asked for."""
+    """One package that has to become `target`. `kept` is None for what came along with the update."""
 
     target: Package
     live: Package | None
@@ -128,6 +128,11 @@ class Work:
         """What goes."""
         return [move.target for move in self.moves if not move.installs]
 
+    @property
+    def split(self) -> tuple[Collection[str], list[Package]]:
+        """Paths of archives, and what goes."""
+        return self.archives.values(), self.remove
+
     def only(self, chosen: Iterable[Move]) -> Work:
         """A part of it."""
         moves = tuple(chosen)
@@ -180,4 +185,6 @@ def _moves_of(one: Kept, live: Mapping[str, Package]) -> list[Move]:
             return []
         return [Move(target, now or next(iter(same_name(replace(target, arch=""), live)), None), one)]
     fine = (CONFIGURED,) if target.status == CONFIGURED else ()
-    return [Move(replace(now, status=target.status), now, one) for now in same_name(target, live) if now.status not in fine]
+    return [
+        Move(replace(now, status=target.status), now, one) for now in same_name(target, live) if now.status not in fine
+    ]

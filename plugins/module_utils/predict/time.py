@@ -169,7 +169,7 @@ def _dot(one: Sequence[float], other: Sequence[float]) -> float:
 
 def _not_negative(theta: Vector, spread: Sequence[Vector]) -> Vector:
     """`theta` given that no coefficient is below 0: each that is becomes 0, and the others take over its part."""
-    for _ in SCALE:
+    for dummy in SCALE:
         worst = min(range(3), key=theta.__getitem__)
         pivot = spread[worst][worst]
         if theta[worst] >= 0 or pivot <= 0:

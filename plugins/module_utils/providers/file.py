@@ -162,7 +162,7 @@ class FileProvider(Provider):
 
         Raises RestoreFailed.
         """
-        directory, _, name = path.rstrip(b"/").rpartition(b"/")
+        directory, dummy, name = path.rstrip(b"/").rpartition(b"/")
         known = os.fsencode(shadow.data["parent"])
         notes: list[str] = []
         try:
@@ -243,7 +243,7 @@ def _resolve(directory: bytes) -> tuple[bytes, frozenset[int]]:
 def _place(path: bytes) -> dict[str, Any]:
     """Where the parent directory of `path` is, and what its components are like."""
     try:
-        directory, _ = _resolve(path.rstrip(b"/").rpartition(b"/")[0])
+        directory, dummy = _resolve(path.rstrip(b"/").rpartition(b"/")[0])
         return {"parent": os.fsdecode(directory), "parents": [list(one) for one in rootfs.parents(directory)]}
     except OSError:
         return {"parent": "", "parents": []}  # it is missing, and so is the root

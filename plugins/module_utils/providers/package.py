@@ -15,7 +15,7 @@ from .. import canonical, pathset
 from ..errors import RestoreFailed, ShadowFailed, SourceMissing, ValidationFailed
 from ..packages import managers
 from ..packages.archives import Archives
-from ..packages.face import ABSENT, CONFIGURED, INSTALLED, Manager, Package
+from ..packages.face import ABSENT, CONFIGURED, INSTALLED, Manager, Package, Preview
 from ..packages.host import Host
 from ..packages.plan import Kept, Move, Work, mark_change, moves, paths_of, same_name, unmarked, with_leavings
 from ..pathset import PathSet
@@ -31,8 +31,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._@:/-]")
 class PackageProvider(Provider):
     """Packages that the user names, and their companions: others that an update of these is likely to change along.
 
-    data: `manager`; `packages`, each as Kept; `host`, the digest of a Host; `set`, a PathSet of configuration files, and of
-    files of packages that people had changed.
+    data: `manager`; `packages`, each as Kept; `host`, the digest of a Host; `set`, a PathSet of configuration files, and
+    of files of packages that people had changed.
     """
 
     type = "package"
@@ -114,7 +114,7 @@ class PackageProvider(Provider):
         manager, notes = self._manager(shadow.resource), dict[str, None]()
         items = size = 0
         with manager.lock():
-            for _ in range(PASSES):
+            for dummy in range(PASSES):
                 live = manager.installed()
                 work = self._foresee(shadow, manager, self._moves(shadow, manager, live, contents), contents, notes)
                 if not work:
@@ -166,23 +166,36 @@ class PackageProvider(Provider):
             elif move.companion:
                 notes[f"{move.stays}: its archive was not kept, and no repository has it"] = None
             else:
-                problem = f"the archive of {move.target.key} {move.target.version} was not kept, and no repository has it"
+                problem = (
+                    f"the archive of {move.target.key} {move.target.version} was not kept, and no repository has it"
+                )
                 remedy = f"Put it into the cache of {manager.kind}, or have a repository that has it, then run again."
                 raise RestoreFailed(name=shadow.name, problem=problem, remedy=remedy)
         work = Work(tuple(move for move in found if not move.installs or move.target.key in paths), paths)
-        preview = manager.preview(work.archives.values(), work.remove)
-        companions = [move for move in work.moves if move.companion]
-        if preview.hurts and companions:
-            notes.update(dict.fromkeys(f"{move.stays}: {', '.join(preview.hurts)} would not" for move in companions))
-            work = work.only(move for move in work.moves if not move.companion)
-            preview = manager.preview(work.archives.values(), work.remove)
+        preview = manager.preview(*work.split)
         if preview.hurts:
-            problem = f"going back would remove or change {', '.join(preview.hurts)} too"
-            remedy = "Remove that or bring it back as well, then run again; nothing was changed."
-            raise RestoreFailed(name=shadow.name, problem=problem, remedy=remedy)
+            work = self._harmless(shadow, manager, work, notes)
+            preview = Preview()
         if preview.unknown and work:
             notes[f"{manager.kind} could not foresee this: {preview.unknown}"] = None
         return replace(work, forced=not preview.unknown)
+
+    def _harmless(self, shadow: Shadow, manager: Manager, work: Work, notes: dict[str, None]) -> Work:
+        """What was named, with each companion that hurts nobody. Raises RestoreFailed when what was named does."""
+        chosen = [move for move in work.moves if not move.companion]
+        hurts = manager.preview(*work.only(chosen).split).hurts
+        if hurts:
+            problem = f"going back would remove or change {', '.join(hurts)} too"
+            remedy = "Remove that or bring it back as well, then run again; nothing was changed."
+            raise RestoreFailed(name=shadow.name, problem=problem, remedy=remedy)
+        for move in work.moves:
+            if move.companion:
+                hurts = manager.preview(*work.only([*chosen, move]).split).hurts
+                if hurts:
+                    notes[f"{move.stays}: {', '.join(hurts)} would suffer"] = None
+                else:
+                    chosen.append(move)
+        return work.only(chosen)
 
     def _files(
         self, shadow: Shadow, manager: Manager, live: Mapping[str, Package], contents: Contents
@@ -207,9 +220,13 @@ class PackageProvider(Provider):
         network: bool,
     ) -> Shadow:
         kept = self._keep(resource, manager, covered, contents, network)
-        paths = pathset.capture_paths({path for one in kept for path in paths_of(one, manager)}, contents, resource.name)
+        paths = pathset.capture_paths(
+            {path for one in kept for path in paths_of(one, manager)}, contents, resource.name
+        )
         host = contents.put(Host.take(live).dump())
-        state = {path: digest for one in kept if one.named for path, digest in paths.state.items() if path in one.config}
+        state = {
+            path: digest for one in kept if one.named for path, digest in paths.state.items() if path in one.config
+        }
         checksum = canonical.digest({"packages": [one.state for one in kept if one.named], "config": state})
         archives = tuple(Root("blob", digest) for digest in dict.fromkeys(one.archive for one in kept if one.archive))
         return Shadow(
@@ -257,11 +274,11 @@ def _covered(resource: Resource, manager: Manager, live: Mapping[str, Package]) 
         keys = manager.keys(word, live)
         if not keys and not resource.options["allow_missing"]:
             raise SourceMissing(name=resource.name, path=f"package {word}")
-        name, _, arch = word.partition(":")
+        name, dummy, arch = word.partition(":")
         for package in [live[key] for key in keys] or [Package(name, arch, "", ABSENT)]:
             named[package.key] = Kept(package, True)
     companions = [Kept(live[key], False) for key in manager.companions(names, live) if key not in named]
-    return sorted([*named.values(), *companions], key=lambda one: one.package.key)
+    return sorted([*named.values(), *companions], key=lambda one: (one.package.name, one.package.arch))
 
 
 def _require_whole(resource: Resource, covered: Iterable[Kept]) -> None:

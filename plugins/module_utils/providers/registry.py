@@ -12,6 +12,7 @@ from ..resource import Interface
 from .base import Provider
 from .command import CommandProvider
 from .file import FileProvider
+from .package import PackageProvider
 from .sqlite import SqliteProvider
 from .systemd_unit import SystemdUnitProvider
 
@@ -21,6 +22,7 @@ PROVIDERS: Mapping[str, type[Provider]] = {
     for known in (
         CommandProvider,
         FileProvider,
+        PackageProvider,
         SqliteProvider,
         SystemdUnitProvider,
     )

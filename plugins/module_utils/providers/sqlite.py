@@ -253,31 +253,28 @@ class SqliteProvider(Provider):
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """Write the database back in one transaction where SQLite can use what is there, else put its file in place.
 
-        Raises RestoreFailed, StoreCorrupt, NoSpace, ToolMissing.
+        Comparing shows what is left to do: no step is noted. Raises RestoreFailed, StoreError, NoSpace, ToolMissing.
         """
         resource, path = shadow.resource, _path(shadow.resource)
         notes = self._refuse_other_place(shadow, path)
-        again = files.interrupted(steps)
-        found = _Comparison(readable=False) if again else self._compare(shadow, contents, RestoreFailed)
+        found = self._compare(shadow, contents, RestoreFailed)
         with self._telling(resource, path, RestoreFailed):
-            if not again and not found.changes:
-                files.clean(path)
+            files.clean(path)
+            if not found.changes:
                 return Outcome(0, 0, "none")
             if shadow.method == ABSENT:
                 notes += tuple(f"{holder} still has {_show(path)} open" for holder in database.holders(path))
                 return Outcome(files.remove(path), 0, "remove", notes)
             method, size = "metadata", 0
-            if again or found.content:
-                size = shadow.bytes
-                method = self._write(shadow, path, contents, steps, found.readable)
+            if found.content:
+                method, size = self._write(shadow, path, contents, found.readable), shadow.bytes
             elif found.journal:
                 database.set_journal_mode(path, shadow.data["journal_mode"], self._timeout(resource))
             if os.path.lexists(path):
                 Facts.from_list(shadow.data["file"]).put_back(path)
-            files.clean(path)
             return Outcome(max(1, shadow.items if size else 0), size, method, notes)
 
-    def _write(self, shadow: Shadow, path: str, contents: Contents, steps: Steps, readable: bool) -> str:
+    def _write(self, shadow: Shadow, path: str, contents: Contents, readable: bool) -> str:
         data, timeout = shadow.data, self._timeout(shadow.resource)
         if shadow.method == BACKUP and readable:
             try:
@@ -291,7 +288,7 @@ class SqliteProvider(Provider):
                 pass  # SQLite can't write into it after all
         self._wait_until_closed(path, timeout)
         wanted = data["files"] if shadow.method == RAW else {files.DATABASE: data["database"]}
-        files.replace(path, wanted, Facts.from_list(data["file"]), data["parents"], contents, steps)
+        files.replace(path, wanted, Facts.from_list(data["file"]), data["parents"], contents)
         return "replace"
 
     def _refuse_other_place(self, shadow: Shadow, path: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ RESTARTS = 3  # how often a copy may begin again because somebody wrote, before 
 PAUSE = 0.05  # seconds between two tries for a lock
 TICK = 0.03  # seconds after which another write surely gives a file another mtime
 BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
+FIRST_READ = "SELECT count(*) FROM sqlite_master"  # BEGIN alone takes no lock
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ def look(path: str, workdir: str, timeout: float, use: Callable[[Live], T]) -> T
                 way = APART
             if way == APART and (copy := _copy_apart(path, workdir)):
                 with connect(copy, "rw", timeout) as connection:
-                    connection.execute("SELECT count(*) FROM sqlite_master")  # what was cut off is rolled back here
+                    connection.execute(FIRST_READ).fetchone()  # what was cut off is rolled back here
                     return use(Live(connection, Header.read(copy), APART))
     raise Busy(f"was written to each time it was read, {ATTEMPTS} times")
 
@@ -178,7 +179,7 @@ def _begin(connection: sqlite3.Connection, path: str) -> bool:
     try:
         if _size(path + "-wal") is not None:
             connection.execute("BEGIN")  # a snapshot of the log, which hinders nobody
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute(FIRST_READ).fetchone()
     except sqlite3.OperationalError as error:
         if any(words in str(error) for words in ("readonly", "unable to open", "disk I/O")):
             return False
@@ -216,6 +217,7 @@ def copy_out(live: Live, path: str, timeout: float) -> None:
                 target.execute("PRAGMA journal_mode=OFF")
                 if restarts is None and not live.connection.in_transaction:
                     live.connection.execute("BEGIN")
+                    live.connection.execute(FIRST_READ).fetchone()
                 try:
                     live.connection.backup(
                         target, pages=CHUNK_PAGES, progress=_Patience(timeout, restarts), sleep=PAUSE

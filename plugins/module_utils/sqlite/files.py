@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..providers.base import Contents, Steps
+from ..providers.base import Contents
 from ..tree import metadata, rootfs
 from ..tree.entry import Entry
 from .database import ATTEMPTS, SIDECARS, Busy, open_file, state
@@ -96,42 +96,22 @@ def digests(path: str) -> dict[str, str]:
     return found
 
 
-def interrupted(steps: Steps) -> bool:
-    """Whether a `replace` was killed: then what is there may be of two databases, whatever it looks like."""
-    return steps.done(f"replacing {_number(steps)}")
-
-
-def _number(steps: Steps) -> int:
-    number = 1
-    while steps.done(f"replaced {number}"):
-        number += 1
-    return number
-
-
 def replace(
-    path: str,
-    wanted: Mapping[str, str],
-    facts: Facts,
-    parents: Iterable[Sequence[int]],
-    contents: Contents,
-    steps: Steps,
+    path: str, wanted: Mapping[str, str], facts: Facts, parents: Iterable[Sequence[int]], contents: Contents
 ) -> None:
     """Put the contents `wanted` (digests by suffix) in the place of all files of the database.
 
-    Killed at any moment, `interrupted` tells it, and it is to be called again. Raises OSError, StoreError.
+    Killed at any moment, what is there differs from the shadow, so that it is done again. Raises OSError, StoreError.
     """
     directory = os.path.dirname(path)
     rootfs.make_parents(os.fsencode(directory), parents)
     for suffix, digest in wanted.items():
         _extract(_temporary(path) + suffix, digest, facts, contents)
-    number = _number(steps)
-    steps.note(f"replacing {number}", path=path)
     # A journal of the old database must never meet the new one: SQLite would play it back into that.
     remove(path, [suffix for suffix in (DATABASE, *SIDECARS) if suffix or suffix not in wanted])
     for suffix in wanted:
         os.rename(_temporary(path) + suffix, path + suffix)
     _sync(directory)
-    steps.note(f"replaced {number}")
 
 
 def remove(path: str, suffixes: Iterable[str] = (DATABASE, *SIDECARS)) -> int:

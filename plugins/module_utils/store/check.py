@@ -55,6 +55,7 @@ class Verification:
         return Verified(self._manifests, good, size, tuple(dict.fromkeys(self._problems)))
 
     def _read_update(self, update: HostUpdate) -> None:
+        self._try(update.check_unpublished)
         if update.exists():
             self._read_manifest(self._try(update.manifest))
         for round_ in update.displaced_rounds():

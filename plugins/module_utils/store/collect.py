@@ -134,10 +134,10 @@ class Collection:
         """What killed verbs left of updates: half dropped, half written, or never published."""
         left = [*dropped, *self._half_written(self._contents.path)]
         for update in updates:
-            if not update.exists() and not update.displaced_rounds() and self._is_old(update.path):
-                left.append(update.path)
-            else:
+            if update.exists():
                 left += self._half_written(update.path)
+            elif self._is_old(update.path):
+                left.append(update.path)
         for path in left:
             files.remove(path)
         top = os.path.join(self._contents.path, "updates")

@@ -203,6 +203,11 @@ def names(path: str) -> list[str]:
         return []
 
 
+def directories(path: str) -> list[str]:
+    """The names of the directories in the directory `path`, sorted; none when it isn't there. Raises OSError."""
+    return [name for name in names(path) if os.path.isdir(os.path.join(path, name))]
+
+
 def unlink(path: str) -> bool:
     """Remove the file `path`; whether it was there. Raises OSError."""
     try:

@@ -418,8 +418,7 @@ def _windows(rows: list[tuple[Place, bytes]]) -> Iterator[list[tuple[Place, byte
     for row in rows:
         place = row[0]
         if group and (
-            place.offset + place.length - group[0][0].offset > WINDOW
-            or place.offset - sum(group[-1][0]) > GAP
+            place.offset + place.length - group[0][0].offset > WINDOW or place.offset - sum(group[-1][0]) > GAP
         ):
             yield group
             group = []

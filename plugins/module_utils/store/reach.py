@@ -15,7 +15,11 @@ from .update import HostUpdate
 
 
 def manifests(update: HostUpdate) -> Iterator[Manifest]:
-    """The manifest, if there is one, and those of what restores displaced. Raises StoreError for the first bad one."""
+    """The manifest, and those of what restores displaced; none when it was never published.
+
+    Raises StoreError for the first that can't be read, or was lost.
+    """
+    update.check_unpublished()
     if update.exists():
         yield update.manifest()
     for round_ in update.displaced_rounds():

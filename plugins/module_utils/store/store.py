@@ -84,7 +84,7 @@ class Store:
         top = os.path.join(self.path, "updates")
         with files.explained(self.path):
             for update_id in files.names(top):
-                for name in files.names(os.path.join(top, update_id)):
+                for name in files.directories(os.path.join(top, update_id)):
                     parsed = parse_name(name)
                     if parsed:
                         found.append(self._host_update(update_id, name, *parsed))
@@ -101,9 +101,7 @@ class Store:
     def latest_shadow(self, resource: Resource) -> tuple[str, Shadow] | None:
         """The newest shadow of `resource` (same name, type and `path`) on this host, after its update_id.
 
-        Raises StoreError.
-
-        Ended attempts count; damaged manifests don't.
+        Ended attempts count; damaged manifests don't. Raises StoreError.
         """
         for update in reversed(self._mine()):
             manifest = self._manifest(update)
@@ -155,7 +153,8 @@ class Store:
         """
         with self.locks.working(verb, update_id, wait):
             self.contents.forget()
-            self._temporaries.sweep()
+            with files.explained(self.path):
+                self._temporaries.sweep()
             try:
                 yield
             finally:

@@ -59,6 +59,14 @@ class HostUpdate:
             raise ManifestMissing(update_id=self.update_id, host=self.host, path=self.path, known=known)
         return self._manifest(raw, self.manifest_path)
 
+    def check_unpublished(self) -> None:
+        """Raise StoreCorrupt when there is no manifest, but something that is only written after one. Raises StoreError."""
+        with files.explained(self._contents.path):
+            after = [name for name in files.names(self.path) if name != SECRETS and not name.endswith(".tmp")]
+        if after and not self.exists():
+            problem = f"it is missing, but {', '.join(after[:3])} beside it shows that it was there"
+            raise StoreCorrupt(path=self.manifest_path, problem=problem)
+
     def publish(self, manifest: Manifest, secrets: Mapping[str, Mapping[str, Any]]) -> None:
         """Make `manifest` that of this update, after everything it names is on disk.
 

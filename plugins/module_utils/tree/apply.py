@@ -93,7 +93,6 @@ class _Apply:
         for difference in reversed(differences):  # what is in a directory before the directory
             with self._told(difference.path):
                 self._clear(difference)
-        self._fs.forget()  # a directory that went may be made again
         for difference in differences:
             with self._told(difference.path):
                 self._make(difference)

@@ -173,7 +173,7 @@ class _Capture:
 
     def _read_file(self, path: bytes) -> tuple[Entry, os.stat_result]:
         """Read a file until it was the same before and after. Raises OSError, Unstable."""
-        for _ in range(ATTEMPTS):
+        for dummy in range(ATTEMPTS):
             fd = self._fs.open_file(path)
             try:
                 before, settled = _settle(fd)

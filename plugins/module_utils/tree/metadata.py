@@ -88,9 +88,9 @@ def differences(entry: Entry, st: os.stat_result, xattrs: Xattrs) -> tuple[str, 
 
 def without_labels(xattrs: Xattrs, entry: Entry) -> Xattrs:
     """`xattrs` but for labels of the system that the entry has none of."""
-    if not any(name in SYSTEM_LABELS for name, _ in xattrs):
+    if not any(name in SYSTEM_LABELS for name, dummy in xattrs):
         return xattrs
-    wanted = {name for name, _ in entry.xattrs}
+    wanted = {name for name, dummy in entry.xattrs}
     return tuple((name, value) for name, value in xattrs if name not in SYSTEM_LABELS or name in wanted)
 
 

@@ -82,7 +82,7 @@ class RootFs:
     """
 
     def __init__(self, root: bytes, one_device: bool, own_links: bool = False) -> None:
-        directory, _, name = root.rstrip(b"/").rpartition(b"/")
+        directory, dummy, name = root.rstrip(b"/").rpartition(b"/")
         if name in (b".", b".."):
             raise OSError(errno.EINVAL, "a path that ends with a dot can't be a root")
         self.root = root
@@ -178,7 +178,7 @@ class RootFs:
         """The directory that holds `path`, ours until the next call, and its name there."""
         if not path:
             return self._parent_fd(), self.name
-        directory, _, name = path.rpartition(b"/")
+        directory, dummy, name = path.rpartition(b"/")
         return self.dir(directory), name
 
     def lstat(self, path: bytes) -> os.stat_result:

@@ -60,7 +60,7 @@ class Created:
             "shadows": shadows,
             "totals": {
                 key: sum(item[key] for item in shadows)
-                for key in ("bytes", "items", "stored_bytes", "seconds", "claims")
+                for key in ("bytes", "item_count", "stored_bytes", "seconds", "claims")
             },
             "warnings": list(self.warnings),
         }
@@ -73,7 +73,7 @@ def record(item: Shadow) -> dict[str, Any]:
         "type": item.type,
         "method": item.method,
         "bytes": item.bytes,
-        "items": item.items,
+        "item_count": item.items,
         "stored_bytes": item.stored_bytes,
         "seconds": round(item.seconds, 3),
         "checksum": item.checksum,

@@ -19,12 +19,12 @@ from .run import Module, Target, Work, looking
 
 @dataclass(frozen=True)
 class Info:
-    """`updates` a dict each, oldest first; `update` the one that was asked for, in full, or None."""
+    """`updates` a dict each, oldest first; `details` the one that was asked for, in full, or None."""
 
     host: str
     store: str
     updates: tuple[dict[str, Any], ...]
-    update: dict[str, Any] | None = None
+    details: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
@@ -33,7 +33,7 @@ class Info:
             "host": self.host,
             "store": self.store,
             "updates": list(self.updates),
-            "update": self.update,
+            "details": self.details,
         }
 
 

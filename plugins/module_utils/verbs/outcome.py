@@ -42,6 +42,12 @@ class Result:
         told = {**vars(self), "escalations": list(self.escalations), "notes": list(self.notes)}
         return {**told, "seconds": round(self.seconds, 3)}
 
+    def told(self) -> dict[str, Any]:
+        """As a module's result says it: `items` is a method of dictionaries in templates, so it is `item_count` there."""
+        told = self.to_dict()
+        told["item_count"] = told.pop("items")
+        return told
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Result:
         """The result that `to_dict` wrote."""
@@ -83,7 +89,7 @@ class Restored:
             "store": self.store,
             "state": self.state,
             "waves": self.waves,
-            "resources": [result.to_dict() for result in self.results],
+            "resources": [result.told() for result in self.results],
             "seconds": round(self.seconds, 3),
             "displaced": self.displaced,
             "undo": self._how_to_undo() if self.displaced else "",

@@ -38,7 +38,7 @@ def test_the_deadline_ends_children_too(context: Context, tmp_path: Path) -> Non
     done = context.run(["sh", "-c", 'sleep 60 & echo $! > "$1"; wait', "sh", str(tmp_path / "pid")], timeout=0.5)
     assert done.status == -9 and "killed after" in done.last_words and time.monotonic() - begun < 20
     child = int((tmp_path / "pid").read_text())
-    for _ in range(100):
+    for dummy in range(100):
         if not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
             break
         time.sleep(0.02)

@@ -39,7 +39,10 @@ GOOD: list[tuple[dict[str, Any], Resource | Query]] = [
     (
         {"name": "host/a:b@c", "type": "thing", "ratio": 2, "depends_on": ["y", "web2:z"]},
         Resource(
-            "host/a:b@c", "thing", {"count": 1, "ratio": 2, "mode": "a", "environment": None}, depends_on=("y", "web2:z")
+            "host/a:b@c",
+            "thing",
+            {"count": 1, "ratio": 2, "mode": "a", "environment": None},
+            depends_on=("y", "web2:z"),
         ),
     ),
     (

@@ -91,7 +91,7 @@ def test_the_page_is_well_formed_and_every_link_leads_somewhere(hosts: int, each
 def test_it_needs_no_network_and_no_script() -> None:
     text = render(update(2, 5), 0.0)
     page = Page(text)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed"}
+    assert not {tag for tag, dummy in page.tags} & {"script", "link", "img", "iframe", "object", "embed"}
     assert "http" not in text.replace("http-equiv", "")
     assert "url(" not in text.replace("url(#tip)", "")
     assert "default-src 'none'" in text
@@ -180,7 +180,7 @@ def test_bars_follow_waves_workers_and_preparation() -> None:
     long = [shadow(f"r{n}", seconds=10.0, size=1000 * MIB, items=1) for n in range(3)]
     found = analyze("up-1", [HostInput("h", manifest("h", *long, shadow("last", ["r0"])))], AnalysisOptions(workers=2))
     prepare, *rest = bars(found)
-    by_name = {bar.label: bar for bar in rest}
+    by_name = {span.label: span for span in rest}
     assert prepare.start + prepare.p50 == pytest.approx(by_name["r0"].start)
     assert by_name["r1"].start == by_name["r0"].start
     assert by_name["r2"].start == pytest.approx(by_name["r0"].start + by_name["r0"].p50)

@@ -33,7 +33,7 @@ def test_events_of_many_workers_are_all_there(tmp_path: Path) -> None:
     workers = []
     for number in range(8):
         if (pid := os.fork()) == 0:
-            for _ in range(50):
+            for dummy in range(50):
                 ThisRun(str(tmp_path), "u1").record("restored", host=f"h{number}", resources=[], text="x" * 5000)
             os._exit(0)
         workers.append(pid)

@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 def row(name: str, wave: int, action: str = "restored", **facts: Any) -> Event:
     """One resource of a restored event."""
-    done = {"attempts": 1, "bytes": 1200, "items": 3, "seconds": 0.1, "validation": "ok", "reason": ""}
+    done = {"attempts": 1, "bytes": 1200, "item_count": 3, "seconds": 0.1, "validation": "ok", "reason": ""}
     return {"name": name, "wave": wave, "action": action, **done, **facts}
 
 
@@ -31,7 +31,7 @@ def shadowed(host: str, at: float = 0) -> Event:
         ("shop-service", "systemd_unit", 2100, 3, 0.05),
     ]
     records = [
-        {"name": n, "type": t, "method": "copy", "bytes": b, "items": i, "stored_bytes": b // 3, "seconds": s}
+        {"name": n, "type": t, "method": "copy", "bytes": b, "item_count": i, "stored_bytes": b // 3, "seconds": s}
         for n, t, b, i, s in shapes
     ]
     return {
@@ -67,8 +67,8 @@ def restored(host: str, at: float = 13, seconds: float = 3.1, rows: list[Event] 
     if rows is None:
         rows = [
             row("shop-config", 1),
-            row("shop-db", 1, attempts=2, bytes=52_000_000, items=1, seconds=1.9),
-            row("shop-service", 2, "unchanged", attempts=0, bytes=0, items=0, seconds=0.0),
+            row("shop-db", 1, attempts=2, bytes=52_000_000, item_count=1, seconds=1.9),
+            row("shop-service", 2, "unchanged", attempts=0, bytes=0, item_count=0, seconds=0.0),
         ]
     return {
         "event": "restored",
@@ -95,7 +95,7 @@ def broken(host: str, at: float = 14) -> Event:
             "untouched",
             attempts=0,
             bytes=0,
-            items=0,
+            item_count=0,
             seconds=0.0,
             validation="skipped",
             reason="it needs shop-db",

@@ -80,7 +80,7 @@ def normals(seed: int) -> Iterator[float]:
 def test_the_luck_of_the_hosts_is_drawn_first_then_each_resource_by_wave_and_host() -> None:
     draw = normals(7)
     expected = []
-    for _ in range(20):
+    for dummy in range(20):
         luck = [math.sqrt(0.5) * next(draw), math.sqrt(0.5) * next(draw)]
         seconds = []
         for host, median, bound in [(0, 1.0, 2.0), (1, 2.0, 5.0), (0, 3.0, 4.0)]:

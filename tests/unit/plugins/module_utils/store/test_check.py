@@ -28,8 +28,9 @@ def full(store: Store) -> Store:
     """A store with some of everything."""
     with store.lock("create", "u1"):
         update = store.update("u1")
-        trees = [put_tree(store.contents, {"a": b"small", "b": LARGE}), put_tree(store.contents, {"c": b"c" * 999})]
-        update.publish(manifest(store, "u1", *[shadow(f"r{n}", root) for n, root in enumerate(trees)]), {"r0": {"p": "x"}})
+        first = shadow("r0", put_tree(store.contents, {"a": b"small", "b": LARGE}))
+        second = shadow("r1", put_tree(store.contents, {"c": b"c" * 999}))
+        update.publish(manifest(store, "u1", first, second), {"r0": {"p": "x"}})
         update.save_leases({"leases": []})
         update.journal.append("restore-begin", round=1, source="shadow")
         displaced = shadow("r0", put_tree(store.contents, {"a": b"failed"}), Root("blob", store.contents.put(b"blob")))

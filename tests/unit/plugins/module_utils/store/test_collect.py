@@ -188,7 +188,7 @@ def test_a_pack_that_comes_out_as_it_was_stays(store: Store, monkeypatch: pytest
     """The name of a pack is made of its bytes: what is written again may get the name of what is to be removed."""
     monkeypatch.setattr(module, "LITTLE_MOST", 1)
     publish(store, "u1", {"a": b"content"})
-    for _ in range(2):
+    for dummy in range(2):
         collect_all(store)
         assert has(store, b"content")
         assert store.verify().problems == ()
@@ -240,9 +240,7 @@ def test_damage_in_a_pack_that_is_written_again_keeps_it(store: Store) -> None:
     assert files_below(Path(store.path)) == before
 
 
-def test_a_full_disk_while_packs_are_written_again_loses_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_while_packs_are_written_again_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that says so stands in for the full disk; a real one is in test_objects."""
     tree = {f"{number}": os.urandom(10_000) for number in range(20)}
     publish(store, "u1", tree)
@@ -282,20 +280,22 @@ def test_what_killed_verbs_left_goes_after_the_grace(store: Store) -> None:
     assert not (top / "updates/u0").exists()
 
 
-def test_a_displaced_state_without_its_manifest_is_left_alone(store: Store) -> None:
+@pytest.mark.parametrize("beside", ["displaced-1.json", "journal.jsonl", "plan.json", "reserve", "notes.txt"])
+def test_a_manifest_that_was_lost_is_doubt(store: Store, beside: str) -> None:
     update = publish(store, "u1", {"a": b"content"})
-    update.save_displaced(1, update.manifest())
+    (Path(update.path) / beside).write_text("{}")
     os.unlink(update.manifest_path)
     make_old(Path(store.path), 2 * HOUR)
-    store.collect(HOUR, time.time())
-    assert update.displaced_rounds() == [1]
+    with pytest.raises(StoreCorrupt, match=f"{update.manifest_path} is damaged: it is missing, but {beside}"):
+        store.collect(HOUR, time.time())
     assert has(store, b"content")
+    assert any(update.manifest_path in problem for problem in store.verify().problems)
 
 
 def test_foreign_files_are_left_alone(store: Store) -> None:
     publish(store, "u1", {"a": os.urandom(SMALL + 1)})
     drop(store, "u1")
-    foreign = ["objects/README", "objects/ab/notes.txt", "packs/notes.txt", "updates/README", "notes.txt"]
+    foreign = ["objects/README", "objects/ab/notes.txt", "packs/notes.txt", "updates/README", "updates/u9/notes.txt"]
     for name in foreign:
         path = Path(store.path) / name
         path.parent.mkdir(exist_ok=True)
@@ -306,13 +306,11 @@ def test_foreign_files_are_left_alone(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_nothing_that_is_needed_is_ever_removed(
-    memory_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_that_is_needed_is_ever_removed(memory_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random lives of a store of two hosts; after every collection all that manifests name can be read."""
     monkeypatch.setattr(module, "LITTLE_MOST", 3)
     chance = random.Random(seed)
-    pool = [chance.randbytes(chance.choice((0, 10, 3000, SMALL + 1))) for _ in range(60)]
+    pool = [chance.randbytes(chance.choice((0, 10, 3000, SMALL + 1))) for dummy in range(60)]
     expected: dict[tuple[str, str], dict[str, bytes]] = {}
     for number in range(40):
         host = chance.choice(("web1", "web2"))

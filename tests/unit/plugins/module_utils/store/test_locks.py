@@ -19,7 +19,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.store import locks
 from ansible_collections.umbra.rollback.plugins.module_utils.store import store as store_module
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 
-from .helpers import HOST, files_below, open_store, publish
+from .helpers import HOST, files_below, fork, open_store, publish
 
 DAY = 86400.0
 
@@ -28,7 +28,7 @@ DAY = 86400.0
 def elsewhere(hold: Callable[[], Any]) -> Iterator[int]:
     """Another process that has entered the context `hold()`, until the body ends; its pid."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             with hold():
@@ -85,7 +85,7 @@ def test_the_same_process_waits_for_itself_too(store: Store) -> None:
 
 
 def test_a_lock_is_given_back_whatever_happens(store: Store) -> None:
-    for _ in range(2):
+    for dummy in range(2):
         with pytest.raises(ZeroDivisionError), store.lock("create", "u1"):
             raise ZeroDivisionError
     assert (Path(store.path) / "locks" / f"{HOST}.lock").read_bytes() == b""
@@ -119,9 +119,9 @@ def test_a_killed_collection_is_not_blamed(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(store_module, "COLLECT_WAIT", 0.1)
     with elsewhere(lambda: store.locks.collecting("collect", 0)):
         pass
-    with elsewhere(lambda: store.lock("restore", "u2")) as pid:
-        with pytest.raises(StoreLocked, match=f"in use by restore of update u2 by pid {pid}"):
-            store.collect(DAY, time.time())
+    with elsewhere(lambda: store.lock("restore", "u2")) as pid, pytest.raises(StoreLocked) as caught:
+        store.collect(DAY, time.time())
+    assert f"in use by restore of update u2 by pid {pid}" in str(caught.value)
 
 
 def test_a_lock_file_that_was_replaced_is_locked_anew(store: Store) -> None:

@@ -26,7 +26,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     StoreError,
 )
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.base import Contents
-from ansible_collections.umbra.rollback.plugins.module_utils.store import objects, packs
+from ansible_collections.umbra.rollback.plugins.module_utils.store import files, objects, packs
 from ansible_collections.umbra.rollback.plugins.module_utils.store.objects import ObjectContents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import SMALL
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
@@ -109,7 +109,7 @@ def test_many_small_contents_make_few_files(tmp_path: Path) -> None:
 def test_a_full_pack_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "PACK_LIMIT", 100_000)
     contents = new_contents(tmp_path)
-    digests = [contents.put(os.urandom(10_000)) for _ in range(35)]
+    digests = [contents.put(os.urandom(10_000)) for dummy in range(35)]
     assert len(list((tmp_path / "packs").glob("*.idx"))) == 3
     assert contents.verify(digests) == 350_000
     contents.flush()
@@ -122,7 +122,7 @@ def test_nothing_is_stored_twice(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(large)
     (tmp_path / "small").write_bytes(small)
     first = new_contents(tmp_path / "store")
-    for _ in range(2):
+    for dummy in range(2):
         first.put(small), first.put(large)
         put_file(first, tmp_path / "large"), put_file(first, tmp_path / "small")
     first.flush()
@@ -389,7 +389,7 @@ def full(tmp_path: Path) -> Iterator[Full]:
 
 def test_a_full_disk_is_told_and_nothing_is_lost(full: Full) -> None:
     contents = new_contents(full.path / "store")
-    data = [os.urandom(100_000) for _ in range(60)]
+    data = [os.urandom(100_000) for dummy in range(60)]
     put: list[bytes] = []
     with pytest.raises(full.error, match=str(full.path)) as caught:
         for one in data:
@@ -408,17 +408,23 @@ def test_a_full_disk_is_told_and_nothing_is_lost(full: Full) -> None:
     assert new_contents(full.path / "store").verify(map(sha, data)) == 6_000_000
 
 
-def test_a_large_content_that_does_not_fit_leaves_nothing(full: Full, tmp_path: Path) -> None:
+@pytest.fixture
+def large_source(tmp_path: Path) -> Path:
+    """A hole, then 3 MiB."""
+    with (tmp_path / "source").open("wb") as file:
+        file.seek(3 * MIB)
+        file.write(os.urandom(3 * MIB))
+    return tmp_path / "source"
+
+
+def test_a_large_content_that_does_not_fit_leaves_nothing(large_source: Path, full: Full) -> None:
     contents = new_contents(full.path / "store")
     fits = contents.put(os.urandom(MIB))
-    with (tmp_path / "source").open("wb") as file:
-        file.truncate(6 * MIB)  # a hole, then 3 MiB
-        os.pwrite(file.fileno(), os.urandom(3 * MIB), 3 * MIB)
     with pytest.raises(full.error):
-        put_file(contents, tmp_path / "source")
+        put_file(contents, large_source)
     assert files_below(full.path / "store") == {f"objects/{fits[:2]}/{fits}"}
     full.make_room()
-    assert put_file(contents, tmp_path / "source")[1] == 6 * MIB
+    assert put_file(contents, large_source)[1] == 6 * MIB
 
 
 def test_a_read_only_store_is_told(tmp_path: Path) -> None:
@@ -454,7 +460,7 @@ def test_the_directory_is_synced_for_contents_that_were_there(tmp_path: Path, mo
     second = new_contents(tmp_path)
     second.put(b"small"), second.put(large)
     synced: list[str] = []
-    monkeypatch.setattr(objects.files, "sync_directory", synced.append)
+    monkeypatch.setattr(files, "sync_directory", synced.append)
     second.flush()
     assert sorted(synced) == [f"{tmp_path}/objects/{digest[:2]}", f"{tmp_path}/packs"]
 

@@ -108,7 +108,7 @@ def test_more_packs_than_are_kept_open(tmp_path: Path, temporaries: Temporaries)
 
 def test_an_open_pack_can_be_read(temporaries: Temporaries) -> None:
     writer = PackWriter(temporaries)
-    contents = [os.urandom(100_000) for _ in range(30)]
+    contents = [os.urandom(100_000) for dummy in range(30)]
     for data in contents:
         writer.add(sha(data), data)
     for data in contents:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_an_unknown_format_is_refused(store: Store, text: str, create: bool) -> 
 
 def test_a_store_whose_making_was_killed_is_made_again(memory_path: Path) -> None:
     killed = 0
-    while run_and_kill(lambda: open_store(memory_path / f"store{killed}"), killed + 1):
+    while run_and_kill(partial(open_store, memory_path / f"store{killed}"), killed + 1):
         store = open_store(memory_path / f"store{killed}")
         publish(store, "u1", {"a": b"content"})
         assert store.verify().problems == ()

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
 
-from .helpers import HOST, make_old, modes_below, open_store
+from .helpers import HOST, fork, make_old, modes_below, open_store
 
 
 def new_temporaries(path: Path, host: str = HOST) -> Temporaries:
@@ -23,7 +23,7 @@ def new_temporaries(path: Path, host: str = HOST) -> Temporaries:
 
 def leave(path: Path, host: str = HOST) -> None:
     """What a process that was killed leaves: a file, and a directory with a closed one in it."""
-    child = os.fork()
+    child = fork()
     if not child:
         temporaries = new_temporaries(path, host)
         file = temporaries.file()

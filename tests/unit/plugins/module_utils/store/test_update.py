@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,15 +195,15 @@ def test_what_is_no_json_object_is_damage_and_named(store: Store, name: str, dat
     update = publish(store, "u1", {"a": b"content"})
     path = Path(update.path) / name
     path.write_bytes(data)
-    read = {
+    reads: dict[str, Callable[[], Any]] = {
         "manifest.json": update.manifest,
         "plan.json": update.plan,
         "leases.json": update.leases,
         "secrets.json": update.secrets,
         "displaced-1.json": lambda: update.displaced(1),
-    }[name]
+    }
     with pytest.raises(StoreError, match=str(path)):
-        read()
+        reads[name]()
 
 
 def test_every_bit_of_a_manifest_counts(store: Store) -> None:

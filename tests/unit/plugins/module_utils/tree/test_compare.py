@@ -104,7 +104,7 @@ def test_what_is_excluded_is_neither_shadowed_nor_touched(tmp_path: Path, conten
     write(root / "extra" / "gone", "gone")
     write(root / "cache" / "a" / "b", "kept too")
     write(root / "etc" / "app.conf", "port = 1\n")
-    for _ in range(2):
+    for dummy in range(2):
         restore(root, good, contents, **options)
         assert differing(root, good, contents, **options) == []
         after = picture(root)

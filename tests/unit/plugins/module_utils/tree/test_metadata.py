@@ -40,7 +40,7 @@ def test_what_cannot_be_put_back_is_not_kept(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "listxattr", lambda target: list(values))
     monkeypatch.setattr(os, "getxattr", lambda target, name: values[name])
     kept = metadata.read_xattrs(os.fsencode(tmp_path))
-    assert [name for name, _ in kept] == ["security.ima", "user.a", "user.b"]
+    assert [name for name, dummy in kept] == ["security.ima", "user.a", "user.b"]
 
 
 def test_each_difference_has_a_word(tmp_path: Path) -> None:

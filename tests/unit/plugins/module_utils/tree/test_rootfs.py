@@ -80,7 +80,7 @@ def test_directories_are_found_again_however_many_lie_between(tmp_path: Path) ->
     before = len(os.listdir("/proc/self/fd"))
     with fs_of(tmp_path) as fs:
         for path in paths:
-            fd, _ = fs.at(path + b"/d" if path else b"d")
+            fd, dummy = fs.at(path + b"/d" if path else b"d")
             os.mkdir(b"d", dir_fd=fd)
         numbers = {path: os.fstat(fs.dir(path)).st_ino for path in paths}
         assert len(set(numbers.values())) == depth
@@ -175,7 +175,7 @@ def test_missing_parents_are_made_as_they_were(tmp_path: Path) -> None:
     path.chmod(0o2750)
     real = os.fsencode(path.resolve())
     recorded = rootfs.parents(real)
-    assert [oct(mode) for mode, _, _ in recorded[-2:]] == ["0o711", "0o2750"]
+    assert [oct(mode) for mode, *dummy in recorded[-2:]] == ["0o711", "0o2750"]
     path.rmdir()
     (tmp_path / "one" / "two").rmdir()
     assert rootfs.make_parents(real, recorded) == 2

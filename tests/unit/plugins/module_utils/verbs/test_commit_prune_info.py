@@ -110,9 +110,9 @@ def test_info_tells_all_and_one(shop: Shop) -> None:
     shop.shadow()
     told = info.info(shop.target()).to_dict()
     assert [update["update_id"] for update in told["updates"]] == ["u1"]
-    assert {shadow["name"] for shadow in told["update"]["shadows"]} == {"service", "config", "database"}
+    assert {shadow["name"] for shadow in told["details"]["shadows"]} == {"service", "config", "database"}
     shop.update()
     shop.restore()
-    assert len(info.info(shop.target()).to_dict()["update"]["displaced"]) == 1
+    assert len(info.info(shop.target()).to_dict()["details"]["displaced"]) == 1
     with pytest.raises(errors.ManifestMissing, match="u1"):
         info.info(shop.target("nope"))

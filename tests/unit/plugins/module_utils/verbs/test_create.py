@@ -21,7 +21,7 @@ def test_a_record_per_resource(shop: Shop) -> None:
     assert told["changed"] and not told["existing"] and told["kernel"] == "pure"
     records = {record["name"]: record for record in told["shadows"]}
     assert set(records) == {"service", "config", "database"}
-    assert records["config"]["items"] == 24 and records["database"]["items"] == 200
+    assert records["config"]["item_count"] == 24 and records["database"]["item_count"] == 200
     assert told["totals"]["bytes"] == sum(record["bytes"] for record in told["shadows"])
     assert os.path.isfile(told["manifest"])
 
@@ -153,7 +153,7 @@ def test_check_mode_estimates_and_touches_nothing(shop: Shop) -> None:
     before = touched(shop.root)
     told = create.check(shop.target(), shop.resources()).to_dict()
     assert told["changed"] and {record["method"] for record in told["shadows"]} == {"check"}
-    assert next(r for r in told["shadows"] if r["name"] == "config")["items"] == 24
+    assert next(r for r in told["shadows"] if r["name"] == "config")["item_count"] == 24
     assert touched(shop.root) == before
 
 

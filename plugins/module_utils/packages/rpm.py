@@ -1,0 +1,225 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""dnf and rpm behind the face of package managers: dnf foresees and fetches, rpm changes."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from ..context import Done
+from ..errors import CommandFailed, RestoreFailed
+from . import locks
+from .face import INSTALLED, Manager, Package, Preview
+from .rounds import Rounds
+
+SEVERAL = "installed in several versions"
+MAX_COMPANIONS = 50
+CACHES = ("/var/cache/dnf/*/packages", "/var/cache/libdnf5/*/packages")
+_IDENTITY = "%{NAME}\t%{ARCH}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"
+_ROW = re.compile(r"^ (\S+) +(\S+) +\S+ +\S+ +\S+ \S+$", re.MULTILINE)  # of dnf's table of what it would do
+_VERIFIED = re.compile(r"(\S{9}|missing) +(?:([cdglr]) )?(/.*?)(?: \([^)]*\))?")
+_NEEDS = re.compile(r"\(installed\) (\S+)")
+_LOCKED = re.compile(r"(?:Package name: )?([A-Za-z0-9][^\s:]*?)(?:-\d+:\S+)?")
+
+
+class Dnf(Manager, Rounds):
+    """Fedora, Red Hat Enterprise Linux and their children."""
+
+    kind = "dnf"
+    suffix = ".rpm"
+    leavings = (".rpmnew", ".rpmsave", ".rpmorig")
+
+    def installed(self) -> dict[str, Package]:
+        """rpm's list, with dnf's reasons and locks."""
+        found: dict[str, Package] = {}
+        for line in self._check("rpm", "--query", "--all", f"--queryformat={_IDENTITY}").stdout.splitlines():
+            package = _package(line)
+            if package.key in found:
+                package = replace(package, status=SEVERAL)
+            if package.name != "gpg-pubkey":
+                found[package.key] = package
+        locked = self._locked()
+        shown = self._dnf("repoquery", "--installed", "--queryformat=%{name}\t%{arch}\t%{reason}\n").stdout
+        for line in filter(None, shown.splitlines()):
+            name, arch, reason = line.split("\t")
+            key = f"{name}:{arch}"
+            if key in found:
+                found[key] = replace(found[key], auto="dependency" in reason.lower(), held=name in locked)
+        return found
+
+    def _locked(self) -> set[str]:
+        """Names in dnf's list of version locks, which is empty where there is no such plugin."""
+        matches = map(_LOCKED.fullmatch, self._dnf("versionlock", "list").stdout.splitlines())
+        return {match[1] for match in matches if match}
+
+    def find(self, pattern: str) -> list[str]:
+        """By name, without architecture."""
+        names = self._check("rpm", "--query", "--all", "--queryformat=%{NAME}\n").stdout.split()
+        return sorted(fnmatch.filter({*names} - {"gpg-pubkey"}, pattern))
+
+    def size(self, key: str) -> int:
+        """What its files take."""
+        return sum(map(int, self._check("rpm", "--query", "--queryformat=%{SIZE}\n", _dotted(key)).stdout.split()))
+
+    def companions(self, names: Collection[str], state: Mapping[str, Package]) -> set[str]:
+        """Packages of the same sources; what dnf would change now, by what it knows; and what only these need."""
+        ours = {key for name in names for key in self.keys(name, state)}
+        if not ours:
+            return set()
+        words = [_dotted(key) for key in ours]
+        upgraded = self._table(self._run("dnf", "--cacheonly", "--assumeno", "upgrade", *words), state)
+        found = (self._siblings(ours, state) | upgraded | self._needed_only_by(words, state)) - ours
+        return found if len(found) <= MAX_COMPANIONS else set()
+
+    def leftovers(self, names: Collection[str], state: Mapping[str, Package]) -> set[str]:
+        """By dnf's own reckoning."""
+        words = [_dotted(key) for name in names for key in self.keys(name, state)]
+        return self._needed_only_by(words, state) | self._table(self._dnf("autoremove"), state)
+
+    def _siblings(self, ours: Collection[str], state: Mapping[str, Package]) -> set[str]:
+        form = "--queryformat=%{NAME}:%{ARCH}\t%{SOURCERPM}\n"
+        source = dict(line.split("\t") for line in self._check("rpm", "--query", "--all", form).stdout.splitlines())
+        known = {source[key] for key in ours} - {"(none)"}
+        return {key for key in source if source[key] in known and key in state}
+
+    def _needed_only_by(self, words: Collection[str], state: Mapping[str, Package]) -> set[str]:
+        gone = self._table(self._dnf("remove", *words), state) if words else set()
+        return {key for key in gone if state[key].auto}
+
+    @staticmethod
+    def _table(done: Done, state: Mapping[str, Package]) -> set[str]:
+        """Keys of installed packages in what dnf says that it would do."""
+        return {f"{name}:{arch}" for name, arch in _ROW.findall(done.stdout)} & set(state)
+
+    def config_paths(self, keys: Collection[str]) -> dict[str, set[str]]:
+        """rpm's %config files."""
+        return {key: {path for path in self._files("--configfiles", key) if path.startswith("/")} for key in keys}
+
+    def damage(self, keys: Collection[str]) -> dict[str, dict[str, str]]:
+        """By rpm's digests, modes and owners; ghosts left out."""
+        return {key: dict(self._damage_of(key)) for key in keys}
+
+    def _damage_of(self, key: str) -> Iterable[tuple[str, str]]:
+        lines = self._run("rpm", "--verify", "--nodeps", "--noscripts", _dotted(key)).stdout.splitlines()
+        for match in filter(None, map(_VERIFIED.fullmatch, lines)):
+            if match[2] not in ("c", "g"):
+                yield match[3], match[1]
+
+    def _files(self, option: str, key: str) -> list[str]:
+        return self._run("rpm", "--query", option, _dotted(key)).stdout.splitlines()
+
+    def fetch(self, package: Package, directory: str, network: bool) -> str | None:
+        """Out of dnf's cache, when its digests are right, else by `dnf download` (of dnf-plugins-core)."""
+        patterns = [f"{cache}/{glob.escape(package.name)}-*.rpm" for cache in CACHES]
+        cached = (path for pattern in patterns for path in glob.glob(pattern) if self._is(path, package))
+        found = next(cached, None)
+        if found or not network:
+            return found
+        word = f"{package.name}-{package.version}.{package.arch}"
+        self._run("dnf", "--quiet", "--assumeyes", "download", f"--destdir={directory}", word)
+        paths = [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(self.suffix)]
+        return next((path for path in paths if self._is(path, package)), None)
+
+    def _is(self, path: str, package: Package) -> bool:
+        shown = self._run("rpm", "--query", "--nosignature", f"--queryformat={_IDENTITY}", "--package", path).stdout
+        same = [_package(line).key for line in shown.splitlines()] == [package.key]
+        same = same and _package(shown.rstrip("\n")).version == package.version
+        return same and self._run("rpm", "--checksig", "--nosignature", path).status == 0
+
+    def lock(self) -> AbstractContextManager[None]:
+        """rpm's; rpm itself takes it then."""
+        database = self._check("rpm", "--eval", "%{_dbpath}").stdout.strip()
+        return locks.waited(self.name, f"{database}/.rpm.lock", self.timeout)
+
+    def preview(self, archives: Collection[str], remove: Collection[Package]) -> Preview:
+        """What rpm's own test says of packages that are installed, and not among these."""
+        tests = []
+        if archives:
+            tests.append(self._run("rpm", "--upgrade", "--test", *_ALLOWED, *archives))
+        if remove:
+            tests.append(self._run("rpm", "--erase", "--test", *(_dotted(package.key) for package in remove)))
+        said = {word for done in tests for word in _NEEDS.findall(done.stderr)}
+        ours = {package.name for package in remove} | {self._name_of(path) for path in archives}
+        hurts = {word for word in said if self._name_of(word, installed=True) not in ours}
+        if any(done.status != 0 for done in tests) and not said:
+            return Preview(unknown=next(done.last_words for done in tests if done.status != 0))
+        return Preview(hurts=tuple(sorted(hurts)))
+
+    def _name_of(self, word: str, installed: bool = False) -> str:
+        package = [] if installed else ["--package"]
+        return self._run("rpm", "--query", "--nosignature", "--queryformat=%{NAME}", *package, word).stdout
+
+    def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
+        """By rpm, which works when dnf does not."""
+        self.run(self.name, archives, remove, forced)
+
+    def remove(self, packages: Collection[Package], force: bool) -> dict[str, str]:
+        """Erase, all or none."""
+        words = [_dotted(package.key) for package in packages]
+        done = self._run("rpm", "--erase", "--allmatches", *(["--nodeps"] * force), *words) if words else None
+        return {package.key: done.last_words for package in packages} if done and done.status != 0 else {}
+
+    def install(self, archives: Mapping[str, str], force: bool) -> dict[str, str]:
+        """In one transaction, all or none."""
+        done = self._run("rpm", "--upgrade", *_ALLOWED, *archives.values()) if archives else None
+        return dict.fromkeys(archives, done.last_words) if done and done.status != 0 else {}
+
+    def mark(self, packages: Iterable[Package]) -> None:
+        """By dnf's reasons and version locks, where they differ."""
+        live = self.installed()
+        new = self._run("dnf", "--version").stdout.startswith("dnf5")
+        for package in packages:
+            now, word = live[package.key], _dotted(package.key)
+            if now.auto != package.auto:
+                verbs = ("dependency", "user") if new else ("remove", "install")
+                self._change("mark", verbs[not package.auto], word)
+            if now.held and not package.held:
+                self._change("versionlock", "delete", package.name)
+            if package.held and not now.held:
+                self._change("versionlock", "add", package.name)
+
+    def problem(self, keys: Collection[str]) -> str:
+        """Whether all that they need is there."""
+        done = self._run("rpm", "--verify", "--nofiles", *map(_dotted, keys)) if keys else None
+        return done.last_words if done and done.status != 0 else ""
+
+    def _change(self, *words: str) -> None:
+        done = self._run("dnf", "--quiet", "--assumeyes", "--disablerepo=*", *words)
+        if done.status != 0:
+            problem = f"`dnf {' '.join(words)}` ended with {done.status}: {done.last_words}"
+            raise RestoreFailed(name=self.name, problem=problem, remedy="Correct what it names, then run again.")
+
+    def _dnf(self, *words: str) -> Done:
+        """dnf, which is not to change anything, nor to ask a repository."""
+        return self._run("dnf", "--disablerepo=*", "--assumeno", *words)
+
+    def _run(self, *argv: str) -> Done:
+        return self.context.run(argv, self.timeout)
+
+    def _check(self, *argv: str) -> Done:
+        done = self._run(*argv)
+        if done.status != 0:
+            command = " ".join(argv[:2])
+            raise CommandFailed(name=self.name, command=command, status=done.status, output=done.last_words)
+        return done
+
+
+_ALLOWED = ("--oldpackage", "--replacepkgs", "--replacefiles")
+
+
+def _package(line: str) -> Package:
+    """A package from _IDENTITY; an epoch of 0 is left out, as everybody does."""
+    name, arch, version = line.split("\t")
+    return Package(name, arch, version[2:] if version.startswith("0:") else version, INSTALLED)
+
+
+def _dotted(key: str) -> str:
+    """A key as rpm and dnf write it."""
+    return key.replace(":", ".")
