@@ -107,7 +107,7 @@ def name_for_path(path: str) -> str:
     if NAME.fullmatch(plain) and plain[0].isalnum():
         return plain
     mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return f"path-{re.sub('[^A-Za-z0-9._@:/-]', '_', plain)[-180:]}-{mark}"
+    return f"path-{re.sub('[^A-Za-z0-9._@:/-]', '_', plain)[-186:]}-{mark}"
 
 
 def check_update_id(update_id: str) -> str:

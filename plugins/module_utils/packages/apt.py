@@ -58,7 +58,7 @@ class Apt(Manager):
         what only these need, which `autoremove` takes when the update does not need it any more."""
         there = [name for name in names if self.keys(name, state)]
         found = self._siblings(there) | self._simulate(["install", *there], state)
-        needed = self._needed_only_by(there, state)
+        needed = self._needed_only_by(there, state) - self._simulate(["autoremove"], state)
         if len(found | needed) <= MAX_COMPANIONS:
             found |= needed
         ours = {key for name in there for key in self.keys(name, state)}
@@ -66,9 +66,9 @@ class Apt(Manager):
         return found if len(found) <= MAX_COMPANIONS else set()
 
     def leftovers(self, names: Collection[str], state: Mapping[str, Package]) -> set[str]:
-        """By apt's own reckoning."""
+        """By apt's own reckoning; removing names, it says what nothing needs anyhow, too."""
         there = [name for name in names if self.keys(name, state)]
-        return self._needed_only_by(there, state) | self._simulate(["autoremove"], state)
+        return self._needed_only_by(there, state) if there else self._simulate(["autoremove"], state)
 
     def _siblings(self, names: Collection[str]) -> set[str]:
         shown = self._dpkg.query("${Package}:${Architecture}\t${source:Package}\n")

@@ -10,8 +10,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Callable, TypeVar
 from urllib.parse import quote, unquote
 
@@ -55,13 +53,21 @@ def explain(path: str, error: OSError, what: str = "it", needed: int = 0) -> Sto
     return StoreError(path=path, problem=f"{error.strerror or error}{where}", remedy=remedy)
 
 
-@contextmanager
-def explained(path: str, what: str = "it", needed: int = 0) -> Iterator[None]:
-    """Raise what `explain` says instead of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise explain(path, error, what, needed) from error
+class explained:  # not made of a generator: that is three times as slow, and contents enter it by the 100,000
+    """A context that raises what `explain` says instead of an OSError."""
+
+    __slots__ = ("_facts", "_path")
+
+    def __init__(self, path: str, what: str = "it", needed: int = 0) -> None:
+        self._path = path
+        self._facts = what, needed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise explain(self._path, error, *self._facts) from error
 
 
 def _no_space(path: str, what: str, needed: int) -> StoreError:

@@ -60,7 +60,7 @@ class HostUpdate:
         return self._manifest(raw, self.manifest_path)
 
     def check_unpublished(self) -> None:
-        """Raise StoreCorrupt when there is no manifest, but something that is only written after one. Raises StoreError."""
+        """Raise StoreCorrupt when there is no manifest, but something that is only written after one."""
         with files.explained(self._contents.path):
             after = [name for name in files.names(self.path) if name != SECRETS and not name.endswith(".tmp")]
         if after and not self.exists():

@@ -12,8 +12,9 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from ..errors import NoSpace, RestoreFailed
 from ..providers.base import Contents, Outcome
@@ -26,6 +27,7 @@ from .write import Writer
 
 METHOD = "in place"
 BLOCK = 512  # of st_blocks
+T = TypeVar("T")
 
 
 def apply(root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Outcome:
@@ -71,12 +73,12 @@ class _Apply:
         if self._fs.parent is None and not changed:
             return Outcome(0, 0, METHOD)  # there is nothing, and there was nothing
         self._refuse_conflicts()
-        with self._told(b""):
+        with self._told():
             self._check_space()
             disk = self._open_disk()
         try:
             self._change()
-            with self._told(b""):
+            with self._told():
                 _sync(disk)
         finally:
             if disk is not None:
@@ -84,24 +86,28 @@ class _Apply:
         return Outcome(changed, self._bytes, METHOD)
 
     def _change(self) -> None:
-        differences = self._comparison.differences
-        with self._told(b""):
-            self._writer.remove_temporaries_beside()
-        for path in self._comparison.found.temporaries:
-            with self._told(path):
-                self._writer.remove(path, directory=False)
-        for difference in reversed(differences):  # what is in a directory before the directory
-            with self._told(difference.path):
-                self._clear(difference)
-        for difference in differences:
-            with self._told(difference.path):
-                self._make(difference)
-        self._link({difference.path for difference in differences})
-        for path in sorted(self._writer.touched, reverse=True):
-            entry = self._comparison.entries.get(path)
-            if entry is not None and entry.kind == "d":  # else it went, or is only kept for what is excluded in it
-                with self._told(path):
-                    self._writer.finish(entry)
+        comparison, writer = self._comparison, self._writer
+        with self._told():
+            writer.remove_temporaries_beside()
+        self._each(comparison.found.temporaries, lambda path: path, lambda path: writer.remove(path, directory=False))
+        # What is in a directory goes before the directory, and comes after it.
+        self._each(reversed(comparison.differences), _path_of, self._clear)
+        self._each(comparison.differences, _path_of, self._make)
+        differing = {difference.path for difference in comparison.differences}
+        links = [entry for entry in comparison.entries.values() if entry.kind == "h"]
+        affected = [link for link in links if link.path in differing or link.target in self._rewritten]
+        self._each(affected, _path_of, writer.link)
+        touched = [comparison.entries.get(path) for path in sorted(writer.touched, reverse=True)]
+        # One that is no entry went, or is only kept for what is excluded in it.
+        self._each([entry for entry in touched if entry and entry.kind == "d"], _path_of, writer.finish)
+
+    def _each(self, items: Iterable[T], path_of: Callable[[T], bytes], act: Callable[[T], object]) -> None:
+        """Do the same for all; what the system refuses is told with its path."""
+        for item in items:
+            try:
+                act(item)
+            except OSError as error:
+                raise self._failed(path_of(item), error) from error
 
     def _clear(self, difference: Difference) -> None:
         """Remove what is not in the shadow, and what can't be renamed over."""
@@ -133,12 +139,6 @@ class _Apply:
             self._bytes += self._writer.file(entry)
         else:
             self._writer.special(entry)
-
-    def _link(self, differing: set[bytes]) -> None:
-        for entry in self._comparison.entries.values():
-            if entry.kind == "h" and (entry.path in differing or entry.target in self._rewritten):
-                with self._told(entry.path):
-                    self._writer.link(entry)
 
     def _refuse_conflicts(self) -> None:
         for path, problem in self._comparison.conflicts:
@@ -178,12 +178,18 @@ class _Apply:
             return None  # of a directory that may not be listed; then everything is synced
 
     @contextmanager
-    def _told(self, path: bytes) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            full = messages.join(self._fs.root, path)
-            raise messages.not_restored(self._options.name, full, error) from error
+            raise self._failed(b"", error) from error
+
+    def _failed(self, path: bytes, error: OSError) -> RestoreFailed:
+        return messages.not_restored(self._options.name, messages.join(self._fs.root, path), error)
+
+
+def _path_of(item: Difference | Entry) -> bytes:
+    return item.path
 
 
 def _freed(difference: Difference) -> int:

@@ -36,7 +36,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.shadow import Claim
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
 
-KILLS = 16  # at how many points a restore is killed
+KILLS = 12  # at how many points a restore is killed
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 ACTS = frozenset(
     """

@@ -27,6 +27,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.resource import Res
 from ansible_collections.umbra.rollback.tests.unit.support import debs
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
 
+from . import conformance
 from .conformance import MemorySteps, ProviderConformance, Subject, check_sentence, context
 
 CONFIG = Path("/etc/shop")
@@ -192,7 +193,8 @@ class TestConformance(ProviderConformance):
     """What every provider promises."""
 
     @pytest.fixture
-    def subject(self, tmp_path: Path, repository: debs.Debs) -> Subject:
+    def subject(self, tmp_path: Path, repository: debs.Debs, monkeypatch: pytest.MonkeyPatch) -> Subject:
+        monkeypatch.setattr(conformance, "KILLS", 8)  # each takes seconds
         return ShopSubject(tmp_path)
 
 

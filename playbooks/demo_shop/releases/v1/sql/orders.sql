@@ -1,0 +1,6 @@
+-- Copyright (c) 2026 The umbra.rollback authors
+-- GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+-- SPDX-License-Identifier: GPL-3.0-or-later
+SELECT orders.id, customers.name AS customer, products.title AS product, quantity, placed_at
+FROM orders JOIN customers ON customers.id = customer_id JOIN products ON products.id = product_id
+ORDER BY orders.id

@@ -1,0 +1,5 @@
+-- Copyright (c) 2026 The umbra.rollback authors
+-- GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+-- SPDX-License-Identifier: GPL-3.0-or-later
+SELECT sku, sum(quantity) AS sold, sum(total_cents) / 100.0 AS turnover
+FROM orders JOIN products ON products.id = product_id GROUP BY sku ORDER BY sku

@@ -1,0 +1,227 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every way in which an update can fail on a host, and what the guard makes of it."""
+
+from __future__ import annotations
+
+from lab import CHECKS, HALF, HANDLER, NEW, OLD, RESOURCES, UPGRADE, Case, guard, main
+
+BACK = (OLD, "rolled_back")
+DONE = (NEW, "committed")
+HOST = {"guard_scope": "host"}
+FAIL = "\n- name: Break\n  ansible.builtin.command: /bin/sh -c 'echo it broke >&2; exit 3'\n"
+FAIL_ONCE = FAIL + "  run_once: true\n"
+
+# Each host fails in its own way, after the migration and before the configuration.
+WAYS = """
+- name: End with another status than 0
+  ansible.builtin.command: /bin/sh -c 'echo the disk is full >&2; exit 3'
+  when: inventory_hostname == 'status'
+- name: Kill the module
+  ansible.builtin.shell: kill -9 $PPID
+  when: inventory_hostname == 'killed'
+- name: Use what is not defined
+  ansible.builtin.debug:
+    msg: "{{ nobody_defined_this }}"
+  when: inventory_hostname == 'undefined'
+- name: Take too long
+  ansible.builtin.command: sleep 5
+  timeout: 1
+  when: inventory_hostname == 'timeout'
+- name: Include what is not there
+  ansible.builtin.include_tasks: nobody_wrote_this.yml
+  when: inventory_hostname == 'include'
+- name: Let an action fail on the controller
+  ansible.builtin.template:
+    src: nobody_wrote_this.j2
+    dest: "{{ root }}/etc/x"
+    mode: "0600"
+  when: inventory_hostname == 'action'
+- name: Fail with one item
+  ansible.builtin.command: "{{ item }}"
+  loop: ['true', 'false']
+  when: inventory_hostname == 'loop'
+- name: Fail with a secret
+  ansible.builtin.command: /bin/sh -c 'echo hunter2 >&2; exit 1'
+  no_log: true
+  when: inventory_hostname == 'secret'
+- name: Fail, and recover without help
+  when: inventory_hostname == 'recovered'
+  block:
+    - name: Fail
+      ansible.builtin.command: 'false'
+  rescue:
+    - name: Recover
+      ansible.builtin.command: 'true'
+- name: Notify what will fail
+  ansible.builtin.command: 'true'
+  notify: Fail in a handler
+  when: inventory_hostname == 'handler'
+"""
+MIGRATE, CONFIGURE = UPGRADE.split("\n- name: Configure")
+WAYS = MIGRATE + WAYS + "\n- name: Configure" + CONFIGURE
+BROKEN_ON = (
+    CHECKS
+    + """
+- name: Ask version 2 for its health
+  ansible.builtin.command: grep -q 'version = 1' {{ root }}/etc/shop.conf
+  when: inventory_hostname == 'check'
+"""
+)
+
+# Fails the third time that it is asked: after the update, in the first round of the soak, and then.
+SOUND_TWICE = """
+- name: Count
+  ansible.builtin.shell: echo x >> {{ root }}/asked; wc -l < {{ root }}/asked
+  register: asked
+- name: Fail the third time
+  ansible.builtin.fail:
+    msg: it is not well any more
+  when: inventory_hostname == 'h2' and asked.stdout | int == 3
+"""
+# A resource whose restore fails on h1, and which the configuration needs there.
+STUBBORN = {
+    "name": "stubborn",
+    "type": "command",
+    "create": ["sh", "-c", "touch $UMBRA_SHADOW/copy"],
+    "restore": ["test", "{{ inventory_hostname }}", "!=", "h1"],
+}
+ESCALATE = """
+- name: Call a person
+  ansible.builtin.debug:
+    msg: "page somebody about {{ item.name }} on {{ item.host }}: {{ item.reason }}"
+  loop: "{{ guard_unrestored }}"
+"""
+
+CASES = [
+    Case(
+        "every host in its own way, scope host",
+        {
+            **dict.fromkeys(("status", "killed", "undefined", "timeout", "include", "action"), BACK),
+            **dict.fromkeys(("loop", "secret", "handler", "check"), BACK),
+            **dict.fromkeys(("good", "recovered"), DONE),
+        },
+        2,
+        upgrade=WAYS,
+        checks=BROKEN_ON,
+        guard=HOST,
+        play={"handlers": [HANDLER, {"name": "Fail in a handler", "ansible.builtin.command": "false"}]},
+        says=[
+            "task End with another status than 0 failed: ",
+            "the disk is full. status is back in the state before it",
+            "task Kill the module failed: ",
+            "'nobody_defined_this' is undefined",
+            "task Take too long failed: ",
+            "could not be read (see the error above). include is back",
+            "task Let an action fail on the controller failed: ",
+            "task Fail with one item failed: ",
+            "task Fail with a secret failed (no_log hides why). secret is back",
+            "task Fail in a handler failed: ",
+            "task Ask version 2 for its health failed: ",
+            "check is back in the state before it (restored: db, config). The checks pass.",
+            "The failed state is kept: ",
+        ],
+        never=["hunter2"],
+        fired=["good", "recovered", "check"],
+    ),
+    Case(
+        "a handler that was notified does not fire after the rollback",
+        {"h1": BACK},
+        2,
+        upgrade=UPGRADE + FAIL,
+        fired=[],
+    ),
+    Case(
+        "a guard inside the user's own rescue: Ansible goes on, and fires what was notified",
+        {"h1": BACK},
+        0,
+        upgrade=UPGRADE + FAIL,
+        tasks=[
+            {
+                "name": "Take it upon oneself",
+                "block": [guard({})],
+                "rescue": [{"name": "Look at it", "ansible.builtin.debug": {"msg": "{{ ansible_failed_result.msg }}"}}],
+            }
+        ],
+        says=["h1 is back in the state before it"],
+        fired=["h1"],
+    ),
+    Case(
+        "a task that runs once fails: all hosts go back, though only one sees it",
+        {"h1": BACK, "h2": BACK, "h3": BACK},
+        2,
+        upgrade=UPGRADE + FAIL_ONCE,
+        guard=HOST,
+        says=[
+            "task Break failed: ",
+            "it broke",
+            "a task failed for all hosts at once",
+            "h3 is back in the state before it",
+        ],
+        fired=[],
+    ),
+    Case(
+        "any_errors_fatal: all hosts go back",
+        {"h1": BACK, "h2": BACK},
+        2,
+        upgrade=UPGRADE + FAIL + "  when: inventory_hostname == 'h2'\n",
+        guard=HOST,
+        play={"any_errors_fatal": True},
+        says=[
+            "a task failed for all hosts at once",
+            "h1 is back in the state before it",
+            "h2 is back in the state before it",
+        ],
+    ),
+    Case(
+        "ignore_errors of the play does not make the checks optional",
+        {"h1": BACK},
+        2,
+        checks=CHECKS.replace("[12]", "[1]"),
+        play={"ignore_errors": True},
+        says=["task Check the shop failed: "],
+    ),
+    Case(
+        "the checks notice it later, while the update soaks",
+        {"h1": BACK, "h2": BACK},
+        2,
+        checks=SOUND_TWICE,
+        guard={"guard_soak": 60, "guard_soak_interval": 1},
+        says=[
+            "task Fail the third time failed: ",
+            "h1 is back in the state before it (restored: db, config). The checks pass.",
+        ],
+    ),
+    Case(
+        "the checks fail after the rollback too",
+        {"h1": BACK},
+        2,
+        checks=CHECKS.replace("[12]", "3"),
+        says=["The state is as before, but its checks fail: task Check the shop failed"],
+    ),
+    Case(
+        "what can't be restored on one host is named and escalated, and does not keep another back",
+        {"h1": (HALF, "failed"), "h2": BACK},
+        2,
+        upgrade=UPGRADE + FAIL + "  when: inventory_hostname == 'h2'\n",
+        guard={
+            "guard_resources": [{**RESOURCES[0], "depends_on": ["db", "stubborn"]}, RESOURCES[1], STUBBORN],
+            "guard_escalation_tasks": "escalate.yml",
+            "guard_max_attempts": 2,
+        },
+        files={"escalate.yml": ESCALATE},
+        says=[
+            "h2: task Break failed: ",
+            "h1 is NOT wholly back: stubborn failed (",
+            "config untouched (",
+            "; restored: db.",
+            "page somebody about stubborn on h1",
+            "umbra.rollback.rollback -e umbra_update_id=shop-2 -e umbra_hosts=h1 (it goes on from here)",
+            "h2 is back in the state before it",
+        ],
+    ),
+]
+
+if __name__ == "__main__":
+    main(CASES)

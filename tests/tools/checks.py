@@ -1,0 +1,143 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stages of `make test`: the commands that check the staged copy of the collection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from environments import Environment
+from stages import Stage
+
+ENGINE_TESTS = "tests/unit/plugins/module_utils"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the stages run with: an environment for each line of ansible-core (the first is .venv), one for the linters,
+    one for each Python that the engine supports."""
+
+    controllers: dict[str, Environment]
+    checks: Environment
+    engines: tuple[Environment, ...]
+
+    @property
+    def main(self) -> Environment:
+        """The user's environment: .venv."""
+        return next(iter(self.controllers.values()))
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Makes the stages. `build` is the directory that holds ansible_collections/umbra/rollback, the staged copy."""
+
+    machine: Machine
+    build: Path
+    pytest_arguments: tuple[str, ...] = ()
+
+    @property
+    def staged(self) -> Path:
+        """The copy of the collection."""
+        return self.build / "ansible_collections" / "umbra" / "rollback"
+
+    def all(self) -> list[Stage]:
+        """All stages, in the order in which to begin them: those first that take long."""
+        makers = (self._integration, self._linters, self._sanity, self._unit, self._demo)
+        return [stage for maker in makers for stage in maker()]
+
+    def named(self, words: list[str]) -> list[Stage]:
+        """The stages that have one of these names, or one as the beginning of theirs ('unit' has all of 'unit-...')."""
+        stages = self.all()
+        chosen = [one for one in stages if any(f"{one.name}-".startswith(f"{word}-") for word in words)]
+        unknown = [word for word in words if not any(f"{one.name}-".startswith(f"{word}-") for one in chosen)]
+        if unknown:
+            raise SystemExit(f"No such stage: {', '.join(unknown)}. There are: {', '.join(one.name for one in stages)}")
+        return chosen
+
+    def _linters(self) -> Iterator[Stage]:
+        yield self._linter("lint", ("ruff", "check", "."), ("ruff", "format", "--check", "."))
+        yield self._mypy()
+        yield self._linter("ansible-lint", ("ansible-lint", "--offline", "--nocolor", "--profile", "production"))
+        docs = ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", ".")
+        yield self._linter("docs", docs, ("antsibull-changelog", "lint"))
+        yield self._linter("license", ("reuse", "lint"))
+
+    def _mypy(self) -> Stage:
+        config = ("mypy", "--config-file", str(self.staged / "pyproject.toml"))
+        plugins = self.staged.relative_to(self.build) / "plugins"
+        here = Path(__file__).parent
+        tools = [str(self.staged / "tests" / "tools" / path.name) for path in sorted(here.glob("*.py"))]
+        stage = self._linter(
+            "mypy",
+            (*config, "--strict", "--python-version", "3.10", f"{plugins}/module_utils"),
+            (*config, "--strict", f"{plugins}/plugin_utils"),
+            (*config, f"{plugins}/action", f"{plugins}/modules"),
+            (*config, "--strict", *tools),
+        )
+        # Seen from here a file of the collection has the name that others import it by.
+        return replace(stage, cwd=self.build)
+
+    def _linter(self, name: str, *commands: tuple[str, ...]) -> Stage:
+        tools = self.machine.checks
+        environment = {
+            "PATH": f"{tools.path / 'bin'}:{os.environ['PATH']}",
+            "ANSIBLE_COLLECTIONS_PATH": str(self.build),
+            "MYPYPATH": f"{self.build}:{self.staged / 'tests' / 'tools'}",
+            "MYPY_CACHE_DIR": str(self.build / "mypy"),
+            "RUFF_CACHE_DIR": str(self.build / "ruff"),
+            "RUFF_OUTPUT_FORMAT": "concise",
+        }
+        absolute = tuple((tools.program(program), *rest) for program, *rest in commands)
+        return Stage(name, absolute, self.staged, tools, environment=environment)
+
+    def _unit(self) -> Iterator[Stage]:
+        for tool in self.machine.engines:
+            yield self._pytest(f"unit-python{tool.python.minor}", tool, ENGINE_TESTS)
+        for line, tool in self.machine.controllers.items():
+            yield self._pytest(f"unit-core{line}", tool, "tests/unit", f"--ignore={ENGINE_TESTS}")
+
+    def _pytest(self, name: str, tool: Environment, *arguments: str) -> Stage:
+        environment = {
+            "PYTHONPATH": str(self.build),
+            "PYTHONPYCACHEPREFIX": str(self.build / "pycache"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.build),
+        }
+        command = (tool.program("python"), "-m", "pytest", *self.pytest_arguments, *arguments)
+        return Stage(name, (command,), self.staged, tool, environment=environment, limit=600)
+
+    def _sanity(self) -> Iterator[Stage]:
+        # ansible-test tries every python3.N on PATH, and a shim for a version that isn't active ends it.
+        folders = [folder for folder in os.get_exec_path() if Path(folder).name != "shims"]
+        folders[:0] = [str(Path(tool.python.path).parent) for tool in self.machine.engines]
+        for line, tool in self.machine.controllers.items():
+            yield Stage(
+                f"sanity-core{line}",
+                (
+                    (tool.program("python"), str(self.staged / "tests" / "tools" / "offline_pip.py")),
+                    (tool.program("ansible-test"), "sanity", "--local", "--color", "no", "--truncate", "0"),
+                ),
+                self.staged,
+                tool,
+                environment={"PATH": os.pathsep.join(folders)},
+                turn="sanity",
+                telling="ERROR|FATAL",
+            )
+
+    def _integration(self) -> Iterator[Stage]:
+        runner = str(self.staged / "tests" / "integration" / "run")
+        for line, tool in self.machine.controllers.items():
+            command = (tool.program("python"), runner, "--python-venv", str(tool.path))
+            yield self._real(f"integration-core{line}", tool, self.staged, command)
+
+    def _demo(self) -> Iterator[Stage]:
+        tool = self.machine.main
+        yield self._real("demo", tool, self.build, (tool.program("ansible-playbook"), "umbra.rollback.demo"))
+
+    @staticmethod
+    def _real(name: str, tool: Environment, cwd: Path, command: tuple[str, ...]) -> Stage:
+        """A stage that plays real playbooks of the installed collection; they share the machine, so one at a time."""
+        return Stage(name, (command,), cwd, tool, with_collection=True, turn="real", limit=1500)

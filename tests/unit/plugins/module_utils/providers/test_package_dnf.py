@@ -1,0 +1,250 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sets of packages with a real dnf and rpm: Debian's, in the machine, with a repository made here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils.errors import RestoreFailed, ShadowFailed
+from ansible_collections.umbra.rollback.plugins.module_utils.providers.package import PackageProvider
+from ansible_collections.umbra.rollback.plugins.module_utils.resource import Resource, check_options
+from ansible_collections.umbra.rollback.tests.unit.support import rpms
+from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
+from ansible_collections.umbra.rollback.tests.unit.support.debs import run
+
+from . import conformance
+from .conformance import MemorySteps, ProviderConformance, Subject, check_sentence, context
+
+CONFIG = Path("/etc/shop")
+A, NEW = Path("/etc/shop/a.conf"), Path("/etc/shop/new.conf")
+
+
+def resource(*packages: str, **options: Any) -> Resource:
+    """A resource with the defaults filled in."""
+    given = {"packages": packages, "manager": "dnf", **options}
+    return Resource("the-packages", "package", check_options(given, PackageProvider.interface.options, "test"))
+
+
+def snapshot() -> dict[str, object]:
+    """All packages, and their files."""
+    files = {}
+    for path in (*CONFIG.rglob("*"), *Path("/usr/share").glob("shop*/*")):
+        if path.is_file():
+            files[str(path)] = f"{path.stat().st_mode:o} {path.stat().st_mtime_ns} {path.read_text()}"
+    return {**rpms.state("shop"), "files": files}
+
+
+def publish() -> rpms.Rpms:
+    """Two versions of a shop, and what belongs to it."""
+    repository = rpms.Rpms(Path("/srv/rpms"))
+    repository.add("shop", "1", ["Requires: shop-old"], {str(A): "a 1"})
+    repository.add("shop", "2", ["Requires: shop-extra", "Requires: shop-lib >= 2"], {str(A): "a 2", str(NEW): "new 2"})
+    repository.add("shop-old", "1")
+    repository.add("shop-extra", "2", config={"/etc/shop/extra.conf": "extra 2"})
+    for version in ("1", "2"):
+        repository.add("shop-lib", version)
+    repository.add("shop-user", "1", ["Requires: shop-lib >= 2"])
+    repository.add("shop-ng", "2", ["Conflicts: shop-knot"])
+    repository.add("shop-knot", "1", ["Conflicts: shop-ng"])
+    repository.add("shop-knot-utils", "1", ["Requires: shop-knot"])
+    repository.add("shop-knot-utils", "2", ["Requires: shop-ng"])
+    kill = "%pre\nif test -e /run/shop-die; then rm /run/shop-die; kill -9 $PPID; fi"
+    repository.add("shop-once", "1", scripts=kill)
+    repository.add("shop-once", "2")
+    repository.publish()
+    return repository
+
+
+@pytest.fixture(scope="module")
+def built() -> rpms.Rpms:
+    """The repository, built once."""
+    return publish()
+
+
+@pytest.fixture
+def repository(built: rpms.Rpms) -> Iterator[rpms.Rpms]:
+    """No rpm before and after."""
+    _clean(built)
+    yield built
+    _clean(built)
+
+
+def _clean(built: rpms.Rpms) -> None:
+    rpms.purge()
+    shutil.rmtree(CONFIG, ignore_errors=True)
+    if not rpms.REPOSITORY.exists():
+        built.publish()
+
+
+class Round:
+    """A resource, shadowed."""
+
+    def __init__(self, tmp_path: Path, *packages: str, **options: Any) -> None:
+        self.provider = PackageProvider(context(tmp_path))
+        self.contents = MemoryContents()
+        self.before = snapshot()
+        self.shadow = self.provider.create(resource(*packages, **options), None, self.contents)
+
+    def back(self) -> tuple[str, ...]:
+        """Restore without any repository, and validate. Returns the notes."""
+        rpms.Rpms.vanish()
+        assert self.provider.drift(self.shadow, self.contents)
+        outcome = self.provider.restore(self.shadow, self.contents, MemorySteps())
+        self.provider.validate(self.shadow, self.contents)
+        return outcome.notes
+
+    def back_exactly(self) -> tuple[str, ...]:
+        """`back`, and all packages are as they were."""
+        notes = self.back()
+        assert snapshot() == self.before
+        assert self.provider.restore(self.shadow, self.contents, MemorySteps()).items == 0
+        return notes
+
+
+class ShopSubject(Subject):
+    """A package with a dependency, locked, with a configuration file that the administrator changed."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.provider = PackageProvider(context(tmp_path))
+        self.resource = resource("shop")
+        rpms.dnf("install", "shop-1")
+        rpms.dnf("versionlock", "add", "shop-1")
+        A.write_text("mine\n")
+
+    def change(self) -> None:
+        """As an update does it, which takes away what is not needed any more."""
+        rpms.dnf("versionlock", "delete", "shop")
+        rpms.dnf("upgrade", "shop")
+        rpms.dnf("autoremove")
+        A.write_text("theirs\n")
+        A.with_name("a.conf.rpmnew").write_text("2\n")
+        for path in (A, A.with_name("a.conf.rpmnew")):
+            run("touch", "--date=@1", str(path))
+
+    def snapshot(self) -> object:
+        """Packages, reasons, locks and files."""
+        return snapshot()
+
+    def destroy(self) -> None:
+        """Nothing is left."""
+        rpms.purge()
+        shutil.rmtree(CONFIG, ignore_errors=True)
+
+    def refused(self) -> Iterator[Resource]:
+        """What is not there."""
+        yield replace(resource("shop", "shop-none"), name="refused")
+
+    def query(self) -> Mapping[str, Any]:
+        """By its name."""
+        return {"pattern": "sho*", "manager": "dnf"}
+
+
+@pytest.mark.machine
+@pytest.mark.root
+@pytest.mark.usefixtures("repository")
+class TestConformance(ProviderConformance):
+    """What every provider promises."""
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path, repository: rpms.Rpms, monkeypatch: pytest.MonkeyPatch) -> Subject:
+        monkeypatch.setattr(conformance, "KILLS", 6)  # each takes seconds
+        return ShopSubject(tmp_path)
+
+
+@pytest.mark.machine
+@pytest.mark.root
+@pytest.mark.usefixtures("repository")
+class TestRestore:
+    """What updates do to packages; each way back is without a repository."""
+
+    def test_versions_dependencies_and_configuration(self, tmp_path: Path) -> None:
+        subject = ShopSubject(tmp_path)
+        one = Round(tmp_path, "shop")
+        kept = {package["name"]: bool(package["archive"]) for package in one.shadow.data["packages"]}
+        assert kept == {"shop": True, "shop-old": True}
+        subject.change()
+        drift = one.provider.drift(one.shadow, one.contents)
+        assert {
+            f"{change.action} {change.what}: {change.before} -> {change.after}" for change in drift.changes[:4]
+        } == {
+            "replace package shop:noarch: 2-1 -> 1-1",
+            "create package shop-old:noarch: not-installed -> 1-1",
+            "remove package shop-extra:noarch: 2-1 -> 2-1 (not-installed)",
+            "remove package shop-lib:noarch: 2-1 -> 2-1 (not-installed)",
+        }
+        assert one.back_exactly() == ()
+
+    def test_what_others_need_now_stays(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-lib-1", "shop-1")
+        one = Round(tmp_path, "shop", "shop-lib")
+        rpms.dnf("install", "shop-2", "shop-user")
+        with pytest.raises(RestoreFailed, match="would remove or change shop-user-1-1.noarch too") as failed:
+            one.back()
+        check_sentence(failed.value)
+        one = Round(tmp_path, "shop-extra", "shop-old", allow_missing=True, fetch=False)
+
+    def test_a_knot_of_conflicts(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-knot", "shop-knot-utils-1")
+        one = Round(tmp_path, "shop-knot", "shop-knot-utils", "shop-ng", allow_missing=True)
+        rpms.dnf("--allowerasing", "install", "shop-knot-utils-2")
+        assert "shop-knot 1" not in str(snapshot())
+        one.back_exactly()
+
+    def test_rpm_is_killed_on_the_way_back(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-once-1")
+        one = Round(tmp_path, "shop-once")
+        rpms.dnf("upgrade", "shop-once")
+        Path("/run/shop-die").touch()
+        with pytest.raises(RestoreFailed, match="shop-once:noarch") as failed:
+            one.provider.restore(one.shadow, one.contents, MemorySteps())
+        check_sentence(failed.value)
+        one.back_exactly()
+
+    def test_locks_and_reasons(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-1")
+        rpms.dnf("versionlock", "add", "shop-old")
+        one = Round(tmp_path, "shop", "shop-old")
+        rpms.dnf("versionlock", "delete", "shop-old")
+        rpms.dnf("versionlock", "add", "shop")
+        rpms.dnf("mark", "install", "shop-old")
+        one.back_exactly()
+
+    def test_a_file_that_was_replaced_by_hand_comes_back(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-1")
+        one = Round(tmp_path, "shop")
+        Path("/usr/share/shop/version").write_text("by hand\n")
+        one.back_exactly()
+
+    def test_a_file_that_people_had_changed_stays_changed(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-1")
+        Path("/usr/share/shop/version").write_text("by hand\n")
+        one = Round(tmp_path, "shop")
+        rpms.dnf("upgrade", "shop")
+        rpms.dnf("autoremove")
+        one.back_exactly()
+
+    def test_what_was_not_installed_is_removed(self, tmp_path: Path) -> None:
+        one = Round(tmp_path, "shop", allow_missing=True)
+        rpms.dnf("install", "shop-2")
+        A.write_text("mine\n")
+        one.back_exactly()
+
+    def test_what_no_repository_has_is_refused_before_the_update(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-lib-1")
+        rpms.Rpms.vanish()
+        with pytest.raises(ShadowFailed, match="no repository has shop-lib:noarch 1-1 any more"):
+            PackageProvider(context(tmp_path)).create(resource("shop-lib"), None, MemoryContents())
+
+    def test_several_versions_at_a_time_are_refused(self, tmp_path: Path) -> None:
+        rpms.dnf("install", "shop-lib-1")
+        run("rpm", "--install", "--force", "/srv/rpms/packages/noarch/shop-lib-2-1.noarch.rpm")
+        with pytest.raises(ShadowFailed, match="shop-lib:noarch is installed in several versions") as refused:
+            PackageProvider(context(tmp_path)).create(resource("shop-lib"), None, MemoryContents())
+        check_sentence(refused.value)
