@@ -61,7 +61,7 @@ class Context:
         env = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **self.environment, **(environment or {})}
         if shutil.which(argv[0], path=env.get("PATH")) is None:
             raise ToolMissing(name=argv[0], tool=argv[0], package=f"the package that has {argv[0]}")
-        with subprocess.Popen(
+        with subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
             list(argv),
             env=env,
             cwd=cwd,

@@ -60,7 +60,9 @@ def _groups(events: Sequence[Event]) -> Iterator[list[Event]]:
         seen: set[tuple[str, str]] = set()
         for event in group:
             rows = {(event["host"], row["name"]) for row in event.get("resources", ()) if event["event"] == "restored"}
-            if seen & rows or (event["event"] == "restored" and not rows and event["host"] in {one for one, dummy in seen}):
+            if seen & rows or (
+                event["event"] == "restored" and not rows and event["host"] in {one for one, dummy in seen}
+            ):
                 yield members
                 members, seen = [], set()
             members.append(event)
@@ -261,7 +263,9 @@ def _row(row: Event) -> list[str]:
     if row["action"] in BAD:
         return [f"wave {row['wave']}", row["name"], _outcome(row)]
     written = (
-        f"{human.count(int(row['item_count']), 'item')}, {human.size(row['bytes'])}" if row["action"] == "restored" else "-"
+        f"{human.count(int(row['item_count']), 'item')}, {human.size(row['bytes'])}"
+        if row["action"] == "restored"
+        else "-"
     )
     checked = "valid" if row["validation"] == "ok" else f"validation {row['validation']}"
     tries = f", {row['attempts']} tries" if int(row["attempts"]) > 1 else ""

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pytest hooks: a test marked `machine` runs in a machine of its session, and is reported as if it ran here.
 
-A conftest.py imports the hooks. The first such test starts the machine (machine.py) and a pytest in it, which runs all
-that were selected, by the machine's own Python, with this tree and this pytest mounted read-only. Each report comes back
-through an inherited pipe as a line of JSON.
+A conftest.py imports the hooks. The first such test starts the machine (machine.py) and a pytest in it, which runs
+all that were selected, by the machine's own Python, with this tree and this pytest mounted read-only. Each report
+comes back through an inherited pipe as a line of JSON.
 """
 
 from __future__ import annotations

@@ -18,8 +18,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from plugins.module_utils.providers.registry import INTERFACES  # noqa: E402
-from plugins.module_utils.resource import COMMON, NAME, Interface, Option, optional  # noqa: E402
+# By the path in the tree, and not by the collection's name, so that it runs in a checkout as it is.
+from plugins.module_utils.providers.registry import INTERFACES  # type: ignore[import-not-found]  # noqa: E402
+from plugins.module_utils.resource import (  # type: ignore[import-not-found]  # noqa: E402
+    COMMON,
+    NAME,
+    Interface,
+    Option,
+    optional,
+)
 
 PATH = ROOT / "docs" / "resources.schema.json"
 END = r"(?![\s\S])"  # the end of the text, and not of its last line, in every dialect
@@ -50,7 +57,8 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Resources of umbra.rollback",
-        "description": "What an update may break: the option `resources`, or the file `resources_file`, of shadow_create.",
+        "description": "What an update may break: the option `resources`, or the file `resources_file`, of "
+        "shadow_create.",
         "type": "array",
         "items": {"type": "object", "if": {"required": ["query"]}, "then": query, "else": resource},
         "$defs": definitions,

@@ -26,8 +26,8 @@ class Rounds(ABC):
     def run(self, name: str, archives: Mapping[str, str], packages: Collection[Package], forced: bool) -> None:
         """Do all of it. With `forced`, the end is known to be sound: packages go at once, and what is stuck is forced.
 
-        Without, each goes when nothing needs it any more; it may take files along that belonged to the others before, so
-        these are installed once more. Raises RestoreFailed.
+        Without, each goes when nothing needs it any more; it may take files along that belonged to the others before,
+        so these are installed once more. Raises RestoreFailed.
         """
         todo, gone, force = dict(archives), list(packages), False
         while todo or gone:

@@ -42,7 +42,8 @@ class Contents(Protocol):
         """The content, checked. Raises ContentMissing, StoreCorrupt."""
 
     def copy_to(self, digest: str, fd: int, sparse: bool = False) -> int:
-        """Write the content to `fd` from offset 0, checked; return its size. With `sparse`, blocks of zeros become holes.
+        """Write the content to `fd` from offset 0, checked; return its size. With `sparse`, blocks of zeros become
+        holes.
 
         Raises ContentMissing, StoreCorrupt; OSError of writing to `fd`.
         """
@@ -51,7 +52,10 @@ class Contents(Protocol):
         """Size in bytes. Raises ContentMissing."""
 
     def verify(self, digests: Iterable[str]) -> int:
-        """Read every content and check it; return how many bytes. Raises ContentMissing, StoreCorrupt for the first bad one."""
+        """Read every content and check it; return how many bytes.
+
+        Raises ContentMissing, StoreCorrupt for the first bad one.
+        """
 
     @property
     def new_bytes(self) -> int:
@@ -149,8 +153,9 @@ class Provider(ABC):
     def create(self, resource: Resource, previous: Shadow | None, contents: Contents) -> Shadow:
         """Copy `resource` into `contents`, and return the record; the resource is not changed.
 
-        `previous` is the last shadow of the same resource, or None; its contents may be gone. A failure leaves nothing but
-        contents that garbage collection takes. May be repeated. `seconds` and `stored_bytes` of the record are set by the verb.
+        `previous` is the last shadow of the same resource, or None; its contents may be gone. A failure leaves
+        nothing but contents that garbage collection takes. May be repeated. `seconds` and `stored_bytes` of the
+        record are set by the verb.
         """
 
     def claims(self, resource: Resource) -> Sequence[Claim]:
@@ -168,16 +173,23 @@ class Provider(ABC):
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """A shadow of the state that a restore of `shadow` is about to replace, however broken: `restore` of it undoes.
 
-        Runs before anything is changed. Raises ShadowFailed when that state can't be kept; then the resource isn't restored.
+        Runs before anything is changed. Raises ShadowFailed when that state can't be kept; then the resource isn't
+        restored.
         """
         return self.create(shadow.resource, shadow, contents)
 
     def stop(self, shadow: Shadow) -> bool:
-        """Stop the resource, if it runs; whether it ran. Called before what it depends on is restored. May be repeated."""
+        """Stop the resource, if it runs; whether it ran.
+
+        Called before what it depends on is restored. May be repeated.
+        """
         return False
 
-    def start(self, shadow: Shadow) -> None:
-        """Start again what `stop` stopped, when the resource itself isn't restored. May be repeated. Raises RestoreFailed."""
+    def start(self, shadow: Shadow) -> None:  # noqa: B027  # nothing to start is a sound default
+        """Start again what `stop` stopped, when the resource itself isn't restored.
+
+        May be repeated. Raises RestoreFailed.
+        """
 
     @abstractmethod
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
@@ -191,5 +203,5 @@ class Provider(ABC):
     def validate(self, shadow: Shadow, contents: Contents) -> None:
         """Prove that the live resource equals `shadow` and works. Raises ValidationFailed."""
 
-    def forget(self, shadow: Shadow) -> None:
+    def forget(self, shadow: Shadow) -> None:  # noqa: B027  # nothing to release is a sound default
         """The shadow is about to be dropped: release what it holds outside the store. May be repeated."""

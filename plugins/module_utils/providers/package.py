@@ -31,8 +31,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._@:/-]")
 class PackageProvider(Provider):
     """Packages that the user names, and their companions: others that an update of these is likely to change along.
 
-    data: `manager`; `packages`, each as Kept; `host`, the digest of a Host; `set`, a PathSet of configuration files and of
-    files of packages that people had changed.
+    data: `manager`; `packages`, each as Kept; `host`, the digest of a Host; `set`, a PathSet of configuration files
+    and of files of packages that people had changed.
     """
 
     type = "package"

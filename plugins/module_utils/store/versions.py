@@ -91,7 +91,7 @@ class _Git:
     def run(self, *arguments: str, path: str = "", missing: int = 0) -> str:
         """What git prints; exit status `missing` is no error. Raises CommandFailed."""
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
                 [*self._command, *arguments],
                 env=self._environment(path or self._path),
                 umask=0o077,
@@ -109,7 +109,7 @@ class _Git:
     def load(self, stream: Iterable[bytes]) -> None:
         """Give `stream` to git fast-import. Raises CommandFailed, and what `stream` raises."""
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
                 [*self._command, "fast-import", "--quiet", "--force", "--done", "--date-format=raw"],
                 env=self._environment(self._path),
                 umask=0o077,

@@ -40,9 +40,7 @@ class Captured:
     incremental: bool = False
 
 
-def capture(
-    root: bytes, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None = None
-) -> Captured:
+def capture(root: bytes, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None = None) -> Captured:
     """Shadow the tree at `root` into `contents`; `previous` are the digests of the tree and stat index of last time.
 
     An absent root gives an empty listing. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.

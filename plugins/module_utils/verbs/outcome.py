@@ -43,7 +43,8 @@ class Result:
         return {**told, "seconds": round(self.seconds, 3)}
 
     def told(self) -> dict[str, Any]:
-        """As a module's result says it: `items` is a method of dictionaries in templates, so it is `item_count` there."""
+        """As a module's result says it: `items` is a method of dictionaries in templates, so it is `item_count`
+        there."""
         told = self.to_dict()
         told["item_count"] = told.pop("items")
         return told

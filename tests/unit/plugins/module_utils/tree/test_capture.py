@@ -66,8 +66,16 @@ def test_each_kind_has_what_belongs_to_it(root: Path, contents: MemoryContents) 
     captured = shadow(root, contents)
     found = entries(captured, contents)
     assert {path: entry.kind for path, entry in found.items()} == {
-        b"": "d", b"bin": "d", b"bin/tool": "f", b"bin/tool-2": "h", b"current": "l", b"empty": "d", b"etc": "d",
-        b"etc/app.conf": "f", b"etc/secret": "f", b"pipe": "p",
+        b"": "d",
+        b"bin": "d",
+        b"bin/tool": "f",
+        b"bin/tool-2": "h",
+        b"current": "l",
+        b"empty": "d",
+        b"etc": "d",
+        b"etc/app.conf": "f",
+        b"etc/secret": "f",
+        b"pipe": "p",
     }
     conf = found[b"etc/app.conf"]
     assert (conf.mode, conf.uid, conf.mtime_ns, conf.size) == (0o644, os.geteuid(), OLD, 10)
