@@ -23,10 +23,14 @@ SEVERAL = "installed in several versions"
 MAX_COMPANIONS = 50
 CACHES = ("/var/cache/dnf/*/packages", "/var/cache/libdnf5/*/packages")
 _IDENTITY = "%{NAME}\t%{ARCH}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"
-_ROW = re.compile(r"^ (\S+) +(\S+) +\S+ +\S+ +\S+ \S+$", re.MULTILINE)  # of dnf's table of what it would do
+_ROW = re.compile(r"^ (\S+) +(\S+) +\S+ +\S+ +\S", re.MULTILINE)  # of dnf's table of what it would do
 _VERIFIED = re.compile(r"(\S{9}|missing) +(?:([cdglr]) )?(/.*?)(?: \([^)]*\))?")
 _NEEDS = re.compile(r"\(installed\) (\S+)")
-_LOCKED = re.compile(r"(?:Package name: )?([A-Za-z0-9][^\s:]*?)(?:-\d+:\S+)?")
+# Version locks: of the plugin of dnf 4, a NEVR a line (a "!" before it excludes that version); and of dnf 5.
+LOCKS = {
+    "/etc/dnf/plugins/versionlock.list": re.compile(r"^([A-Za-z0-9]\S*?)(?:-\d+:\S+)?$", re.MULTILINE),
+    "/etc/dnf/versionlock.toml": re.compile(r'^name = "([^"]+)"$', re.MULTILINE),
+}
 
 
 class Dnf(Manager, Rounds):
@@ -45,19 +49,17 @@ class Dnf(Manager, Rounds):
                 package = replace(package, status=SEVERAL)
             if package.name != "gpg-pubkey":
                 found[package.key] = package
-        locked = self._locked()
-        shown = self._dnf("repoquery", "--installed", "--queryformat=%{name}\t%{arch}\t%{reason}\n").stdout
-        for line in filter(None, shown.splitlines()):
-            name, arch, reason = line.split("\t")
-            key = f"{name}:{arch}"
+        locked = _locked()
+        for key, reason in self._reasons().items():
             if key in found:
-                found[key] = replace(found[key], auto="dependency" in reason.lower(), held=name in locked)
+                auto, held = "dependency" in reason, found[key].name in locked
+                found[key] = replace(found[key], auto=auto, held=held)
         return found
 
-    def _locked(self) -> set[str]:
-        """Names in dnf's list of version locks, which is empty where there is no such plugin."""
-        matches = map(_LOCKED.fullmatch, self._dnf("versionlock", "list").stdout.splitlines())
-        return {match[1] for match in matches if match}
+    def _reasons(self) -> dict[str, str]:
+        """Why each package is there: user, dependency, weak-dependency, group, unknown."""
+        shown = self._dnf("repoquery", "--installed", "--queryformat=%{name}:%{arch}\t%{reason}\n").stdout
+        return dict(line.lower().split("\t") for line in shown.splitlines() if line)
 
     def find(self, pattern: str) -> list[str]:
         """By name, without architecture."""
@@ -81,7 +83,7 @@ class Dnf(Manager, Rounds):
     def leftovers(self, names: Collection[str], state: Mapping[str, Package]) -> set[str]:
         """By dnf's own reckoning."""
         words = [_dotted(key) for name in names for key in self.keys(name, state)]
-        return self._needed_only_by(words, state) | self._table(self._dnf("autoremove"), state)
+        return self._table(self._dnf("autoremove"), state) | self._needed_only_by(words, state)
 
     def _siblings(self, ours: Collection[str], state: Mapping[str, Package]) -> set[str]:
         form = "--queryformat=%{NAME}:%{ARCH}\t%{SOURCERPM}\n"
@@ -157,8 +159,11 @@ class Dnf(Manager, Rounds):
         return self._run("rpm", "--query", "--nosignature", "--queryformat=%{NAME}", *package, word).stdout
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
-        """By rpm, which works when dnf does not."""
+        """By rpm, which works when dnf does not. What it installs, dnf takes for nobody's wish: then it is the user's."""
         self.run(self.name, archives, remove, forced)
+        unknown = [_dotted(key) for key, reason in self._reasons().items() if reason == "unknown" and key in archives]
+        if unknown:
+            self._change("mark", self._verbs()[False], *unknown)
 
     def remove(self, packages: Collection[Package], force: bool) -> dict[str, str]:
         """Erase, all or none."""
@@ -173,13 +178,12 @@ class Dnf(Manager, Rounds):
 
     def mark(self, packages: Iterable[Package]) -> None:
         """By dnf's reasons and version locks, where they differ."""
-        live = self.installed()
-        new = self._run("dnf", "--version").stdout.startswith("dnf5")
+        packages = list(packages)
+        live = self.installed() if packages else {}
         for package in packages:
             now, word = live[package.key], _dotted(package.key)
             if now.auto != package.auto:
-                verbs = ("dependency", "user") if new else ("remove", "install")
-                self._change("mark", verbs[not package.auto], word)
+                self._change("mark", self._verbs()[package.auto], word)
             if now.held and not package.held:
                 self._change("versionlock", "delete", package.name)
             if package.held and not now.held:
@@ -189,6 +193,11 @@ class Dnf(Manager, Rounds):
         """Whether all that they need is there."""
         done = self._run("rpm", "--verify", "--nofiles", *map(_dotted, keys)) if keys else None
         return done.last_words if done and done.status != 0 else ""
+
+    def _verbs(self) -> tuple[str, str]:
+        """What dnf calls it to mark a package as the user's, and as there for others."""
+        new = self._run("dnf", "--version").stdout.startswith("dnf5")
+        return ("user", "dependency") if new else ("install", "remove")
 
     def _change(self, *words: str) -> None:
         done = self._run("dnf", "--quiet", "--assumeyes", "--disablerepo=*", *words)
@@ -218,6 +227,18 @@ def _package(line: str) -> Package:
     """A package from _IDENTITY; an epoch of 0 is left out, as everybody does."""
     name, arch, version = line.split("\t")
     return Package(name, arch, version[2:] if version.startswith("0:") else version, INSTALLED)
+
+
+def _locked() -> set[str]:
+    """Names of packages that dnf must not upgrade; none where there is no such list."""
+    found: set[str] = set()
+    for path, pattern in LOCKS.items():
+        try:
+            with open(path, encoding="utf-8") as file:
+                found.update(pattern.findall(file.read()))
+        except FileNotFoundError:
+            pass  # another dnf, or one without the plugin
+    return found
 
 
 def _dotted(key: str) -> str:

@@ -52,6 +52,7 @@ def commit(target: Target, keep_last: int | None, keep_days: float | None) -> Co
             work.update.journal.append("commit")
         work.update.forget_secrets()
         work.update.forget_displaced()
+        prune.drop_attempts(work, target.update_id)
         dropped = prune.apply_retention(work, keep_last, keep_days)
         return Committed(target.update_id, target.host, work.store.path, changed or bool(dropped), tuple(dropped))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from .. import canonical, resource, shadow, version
 from ..context import Context
-from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing
+from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing, ToolMissing, UmbraError
 from ..kernel import selected
 from ..providers import registry
 from ..providers.base import INCREMENTAL, Estimate
@@ -179,8 +180,15 @@ def _foresee(target: Target, raw: Any, reserve_percent: int, where: str) -> _For
         context = Context(target.update_id, target.host, scratch)
         found, warnings = expand(parsed, context, target.host)
         estimates = _estimates(found, context)
+    _require_git(found)
     _check_space(path, store, estimates, reserve_percent)
     return _Foreseen(parsed, estimates, path, warnings)
+
+
+def _require_git(found: Iterable[Resource]) -> None:
+    versioned = next((item for item in found if item.versioned), None)
+    if versioned and shutil.which("git") is None:
+        raise ToolMissing(name=versioned.name, tool="git", package="git, or remove `versioned`")
 
 
 def _estimates(found: Iterable[Resource], context: Context) -> list[tuple[Resource, Estimate]]:
@@ -284,7 +292,10 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     work.update.publish(manifest, secrets)
     _remember(work, manifest)
     if any(item.resource.versioned for item in shadows):
-        versions.record(work.store, manifest)
+        try:
+            versions.record(work.store, manifest)
+        except UmbraError as error:  # the shadows are published and good, whatever their Git history is
+            warnings = (*warnings, f"The Git history in the store was not written: {error}")
     store = work.store
     path = work.update.manifest_path
     return Created(manifest, store.path, changed=True, warnings=warnings, history=_lessons(store), path=path)

@@ -118,7 +118,15 @@ def _drop_named(work: HostWork, update_id: str) -> str:
     update = work.store.update(update_id)
     _refuse(update)
     _drop(work, update)
+    drop_attempts(work, update_id)
     return update_id
+
+
+def drop_attempts(work: HostWork, update_id: str) -> None:
+    """Drop the earlier attempts of an update that is dropped or committed itself now: each was ended before."""
+    for attempt in work.store.hosts_updates():
+        if attempt.update_id == update_id and attempt.host == work.store.host and attempt.attempt is not None:
+            _drop(work, attempt)
 
 
 def _refuse(update: HostUpdate) -> None:

@@ -44,6 +44,9 @@ def around_one_that_fails(root: Path) -> None:
     lab = make(root, UPGRADE + FAIL_ON_H2)
     expect(lab.play("site.yml", *COMMON, *WHAT), 2)
     assert lab.states() == {"h1": (NEW, "committed"), "h2": (NEW, "open")}, lab.states()
+    would = lab.play("umbra.rollback.rollback", *COMMON, "--check", "--diff")
+    expect(would, 0, "h2 would go back (to restore: db, config).", "h1 is left as it is", "-version = 2 +version = 1")
+    assert lab.states() == {"h1": (NEW, "committed"), "h2": (NEW, "open")}, lab.states()
     expect(lab.play("umbra.rollback.rollback", *COMMON, "-e", "{umbra_only: [db], umbra_hosts: h2}"), 0, "restored: db")
     assert lab.states()["h2"][0] not in (OLD, NEW), lab.states()
     expect(

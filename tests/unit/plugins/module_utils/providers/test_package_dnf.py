@@ -56,7 +56,7 @@ def publish() -> rpms.Rpms:
     repository.add("shop-knot-utils", "1", ["Requires: shop-knot"])
     repository.add("shop-knot-utils", "2", ["Requires: shop-ng"])
     kill = "%pre\nif test -e /run/shop-die; then rm /run/shop-die; kill -9 $PPID; fi"
-    repository.add("shop-once", "1", scripts=kill)
+    repository.add("shop-once", "1", ["Provides: /bin/sh"], scripts=kill)
     repository.add("shop-once", "2")
     repository.publish()
     return repository

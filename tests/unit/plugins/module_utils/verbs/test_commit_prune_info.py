@@ -84,6 +84,21 @@ def test_what_may_still_go_back_is_not_dropped_by_name(shop: Shop) -> None:
         prune.prune(shop.target(), prune.Request())
 
 
+@pytest.mark.parametrize("verb", ["commit", "prune"])
+def test_earlier_attempts_go_with_the_update(shop: Shop, verb: str) -> None:
+    shop.shadow()
+    shop.update()
+    shop.restore()
+    shop.shadow()
+    assert [path.name for path in (shop.store / "updates" / "u1").iterdir() if "~" in path.name] == ["web1~1"]
+    if verb == "commit":
+        commit.commit(shop.target(), None, None)
+    else:
+        shop.restore()
+        prune.prune(shop.target(), prune.Request())
+    assert not [path for path in shop.store.glob("updates/*/*~*")]
+
+
 def test_verify_names_what_is_damaged(shop: Shop) -> None:
     shop.shadow()
     assert prune.prune(shop.target(""), prune.Request(verify=True)).problems == ()

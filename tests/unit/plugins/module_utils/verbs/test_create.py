@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -155,6 +156,26 @@ def test_check_mode_estimates_and_touches_nothing(shop: Shop) -> None:
     assert told["changed"] and {record["method"] for record in told["shadows"]} == {"check"}
     assert next(r for r in told["shadows"] if r["name"] == "config")["item_count"] == 24
     assert touched(shop.root) == before
+
+
+def test_a_git_history_needs_git_and_says_so_before_anything_is_made(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = touched(shop.root)
+    monkeypatch.setenv("PATH", str(shop.root / "nothing"))
+    with pytest.raises(errors.ToolMissing, match="git"):
+        create.create(shop.target(), [{**shop.resources()[1], "versioned": True}])
+    assert touched(shop.root) == before
+
+
+def test_git_shows_what_each_update_changed(shop: Shop) -> None:
+    versioned = [{**shop.resources()[1], "versioned": True}]
+    create.create(shop.target("u1"), versioned)
+    (shop.config / "main.conf").write_text("version = 1.1\n")
+    create.create(shop.target("u2"), versioned)
+    argv = ["git", "--git-dir", str(shop.store / "versions.git"), "log", "-p"]
+    log = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert "-version = 1\n+version = 1.1\n" in log and "u2" in log
 
 
 def test_no_digest_depends_on_a_secret(shop: Shop) -> None:
