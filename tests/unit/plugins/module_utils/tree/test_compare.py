@@ -39,7 +39,7 @@ def copy_over(root: Path, name: str, of: str) -> None:
 
 def add_name_and_change(root: Path) -> None:
     os.link(root / "bin" / "tool", root / "extra")
-    (root / "extra").chmod(0)
+    (root / "extra").chmod(0o500)
 
 
 def link_all(root: Path) -> None:

@@ -96,7 +96,7 @@ def test_earlier_attempts_go_with_the_update(shop: Shop, verb: str) -> None:
     else:
         shop.restore()
         prune.prune(shop.target(), prune.Request())
-    assert not [path for path in shop.store.glob("updates/*/*~*")]
+    assert not list(shop.store.glob("updates/*/*~*"))
 
 
 def test_verify_names_what_is_damaged(shop: Shop) -> None:
