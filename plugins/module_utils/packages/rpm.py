@@ -59,7 +59,8 @@ class Dnf(Manager, Rounds):
     def _reasons(self) -> dict[str, str]:
         """Why each package is there: user, dependency, weak-dependency, group, unknown."""
         shown = self._dnf("repoquery", "--installed", "--queryformat=%{name}:%{arch}\t%{reason}\n").stdout
-        return dict(line.lower().split("\t") for line in shown.splitlines() if line)
+        lines = [line.split("\t") for line in shown.splitlines() if line]
+        return {key: reason.lower() for key, reason in lines}
 
     def find(self, pattern: str) -> list[str]:
         """By name, without architecture."""
@@ -159,7 +160,7 @@ class Dnf(Manager, Rounds):
         return self._run("rpm", "--query", "--nosignature", "--queryformat=%{NAME}", *package, word).stdout
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
-        """By rpm, which works when dnf does not. What it installs, dnf takes for nobody's wish: then it is the user's."""
+        """By rpm, which works when dnf does not; then for dnf nobody wished for it, and the user did."""
         self.run(self.name, archives, remove, forced)
         unknown = [_dotted(key) for key, reason in self._reasons().items() if reason == "unknown" and key in archives]
         if unknown:

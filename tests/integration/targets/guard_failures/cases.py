@@ -87,6 +87,8 @@ STUBBORN = {
     "create": ["sh", "-c", "touch $UMBRA_SHADOW/copy"],
     "restore": ["test", "{{ inventory_hostname }}", "!=", "h1"],
 }
+# A resource whose restore takes longer than the guard waits on h1. It ends by itself soon after.
+HANGING = {**STUBBORN, "restore": ["sh", "-c", "[ {{ inventory_hostname }} != h1 ] || sleep 12"], "drift": ["false"]}
 ESCALATE = """
 - name: Call a person
   ansible.builtin.debug:
@@ -220,6 +222,35 @@ CASES = [
             "umbra.rollback.rollback -e umbra_update_id=shop-2 -e umbra_hosts=h1 (it goes on from here)",
             "h2 is back in the state before it",
         ],
+    ),
+    Case(
+        "a host that hangs on the way back does not keep another back",
+        {"h1": (NEW, "restoring"), "h2": BACK},
+        2,
+        upgrade=UPGRADE + FAIL,
+        guard={
+            "guard_resources": [RESOURCES[0], {**RESOURCES[1], "depends_on": ["stubborn"]}, HANGING],
+            "guard_host_timeout": 6,
+        },
+        says=[
+            "h1 is NOT wholly back: the rest unknown (",
+            "Timed out after 6 second",
+            "h2 is back in the state before it",
+        ],
+    ),
+    Case(
+        "what the guard can't: force_handlers fires handlers on hosts that went back",
+        {"h1": BACK},
+        2,
+        upgrade=UPGRADE + FAIL,
+        play={"force_handlers": True},
+        fired=["h1"],
+    ),
+    Case(
+        "what the guard can't: meta end_play in the update ends the guard too",
+        {"h1": (NEW, "open")},
+        0,
+        upgrade=UPGRADE + "\n- name: End the play\n  ansible.builtin.meta: end_play\n",
     ),
 ]
 

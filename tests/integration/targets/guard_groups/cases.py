@@ -127,6 +127,20 @@ CASES = [
         says=["h1 is back in the state before it", "h2 is back in the state before it"],
     ),
     Case(
+        "a host ends itself, scope batch: the others go back, and so does it",
+        {"h1": BACK, "h2": BACK},
+        2,
+        upgrade=UPGRADE
+        + """
+- name: End h2
+  ansible.builtin.meta: end_host
+  when: inventory_hostname == 'h2'
+- name: Go on
+  ansible.builtin.command: 'true'
+""",
+        says=["h2 left the play, unreachable or ended by its own tasks", "h2 is back in the state before it"],
+    ),
+    Case(
         "a host drops out, scope host: the others are committed, and it is named",
         {"h1": DONE, "h2": LEFT},
         4,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SMALL, LARGE = 100_000, 20
+SMALL, LARGE = int(os.environ["SMALL_FILES"]), 20
 
 
 def make(root: Path, large_bytes: int) -> None:
@@ -76,7 +76,7 @@ def drift(root: Path) -> None:
         path.write_bytes(b"changed")
     for number in range(7, SMALL, 1000):
         (small / f"d{number // 500}/f{number}").unlink()
-    for number in range(50):
+    for number in range(SMALL // 2000):
         (small / f"d{number}/extra").write_text("extra")
     (small / "link").unlink()
     (small / "link").mkdir()

@@ -11,11 +11,16 @@ if [ -z "${OUTPUT_DIR:-}" ]; then
 fi
 work=$OUTPUT_DIR/large_trees
 mkdir -p "$work/root"
-python3 "$here/make_trees.py" make "$work/root" "${LARGE_BYTES:-4294967296}"
+small=100000 bytes=4294967296
+case $(ansible --version | head -1) in
+*2.19*) small=10000 bytes=268435456 ;; # the same engine moves them: its full size once is enough
+esac
+export SMALL_FILES=$small
+python3 "$here/make_trees.py" make "$work/root" "$bytes"
 cp -a --reflink=auto "$work/root/small" "$work/small.before"
 python3 "$here/make_trees.py" look "$work/root/small" >"$work/small.look"
 python3 "$here/make_trees.py" digests "$work/root/large" >"$work/large.digests"
-play() { ansible-playbook -i localhost, -e work="$work" "$here/play.yml" "$@"; }
+play() { ansible-playbook -i localhost, -e work="$work" -e small="$small" "$here/play.yml" "$@"; }
 
 play --tags create
 python3 "$here/make_trees.py" drift "$work/root"
@@ -27,5 +32,5 @@ python3 "$here/make_trees.py" digests "$work/root/large" | diff "$work/large.dig
 # what did not drift kept its inode and its change time
 python3 "$here/make_trees.py" look "$work/root/small" >"$work/small.after"
 kept=$(comm -12 <(sort "$work/small.look") <(sort "$work/small.after") | wc -l)
-echo "files that kept inode and change time: $kept of 100000"
-test "$kept" -ge 99000
+echo "files that kept inode and change time: $kept of $small"
+test "$kept" -ge $((small * 99 / 100 - 10))
