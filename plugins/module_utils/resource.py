@@ -102,12 +102,11 @@ class Interface:
 
 
 def name_for_path(path: str) -> str:
-    """A resource name for `path`: itself without the first slash, where names allow it; else made of it, and unique."""
-    plain = path.lstrip("/")
-    if NAME.fullmatch(plain) and plain[0].isalnum():
-        return plain
+    """A resource name for `path`: itself, where names allow it; else made of it, and unique."""
+    if NAME.fullmatch(path):
+        return path
     mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return f"path-{re.sub('[^A-Za-z0-9._@:/-]', '_', plain)[-186:]}-{mark}"
+    return f"path-{re.sub('[^A-Za-z0-9._@:/-]', '_', path)[-186:]}-{mark}"
 
 
 def check_update_id(update_id: str) -> str:

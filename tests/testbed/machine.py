@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -119,15 +120,14 @@ def _in(root: Path, *argv: str) -> None:
 def start(name: str, binds: Sequence[str] = (), owner: int = 0) -> None:
     """Start the machine `name` on a fresh disk and wait until systemd has booted.
 
-    `binds` are HOST:INSIDE directories, read-only inside. The machine of an `owner` process that is gone is swept away
-    by the next start.
+    `binds` are HOST:INSIDE directories, read-only inside. With an `owner`, a process, the machine ends when that does,
+    killed or not.
     """
     _need_root()
     lower = build()
-    _sweep()
+    stop(name)  # what a crash of the host may have left
     state = RUNNING / name
     state.mkdir(parents=True)
-    (state / "owner").write_text(f"{owner} {_started(owner) if owner else ''}")
     group = _cgroup(name)
     group.mkdir()
     argv = [sys.executable, __file__, "_boot", str(state), str(lower), *binds]
@@ -144,6 +144,10 @@ def start(name: str, binds: Sequence[str] = (), owner: int = 0) -> None:
         said = (state / "boot.log").read_text(errors="replace")
         stop(name)
         raise SystemExit(f"the machine {name} did not start: {said}")
+    if owner:
+        argv = [sys.executable, __file__, "_watch", name, str(owner)]
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
 
 
 def _booted(name: str, process: subprocess.Popen[bytes]) -> bool:
@@ -157,6 +161,18 @@ def _booted(name: str, process: subprocess.Popen[bytes]) -> bool:
                 return True
         time.sleep(0.05)
     return False
+
+
+def watch(name: str, owner: int) -> None:
+    """Stop the machine when its owner ends; return when either has."""
+    machine = os.pidfd_open(_pid(name))
+    try:
+        living = os.pidfd_open(owner)
+    except ProcessLookupError:
+        stop(name)
+        return
+    if living in select.select([living, machine], [], [])[0]:
+        stop(name)
 
 
 def boot(state: Path, lower: Path, binds: Sequence[str]) -> None:
@@ -266,14 +282,6 @@ def _remove_cgroup(path: Path, until: float) -> None:
             time.sleep(0.02)
 
 
-def _sweep() -> None:
-    """Stop the machines whose owner is gone: killed, it could not do it."""
-    for state in RUNNING.glob("*"):
-        owner, dummy, started = (state / "owner").read_text().partition(" ")
-        if owner != "0" and _started(int(owner)) != started:
-            stop(state.name)
-
-
 def _pid(name: str) -> int:
     """The host's number of the machine's PID 1; 0 when it does not run."""
     try:
@@ -317,6 +325,9 @@ def main() -> int:
     verbs.choices["exec"].add_argument("argv", nargs=argparse.REMAINDER)
     if sys.argv[1:2] == ["_boot"]:
         boot(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    if sys.argv[1:2] == ["_watch"]:
+        watch(sys.argv[2], int(sys.argv[3]))
+        return 0
     options = parser.parse_args()
     if options.verb == "build":
         print(build())

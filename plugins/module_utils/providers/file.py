@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
-from ..resource import Interface, Option, Resource
+from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
 from ..tree import messages, rootfs
 from ..tree.apply import apply
@@ -27,8 +25,6 @@ from ..tree.scan import TreeOptions
 from .base import INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
 
 STORE_FORMAT = b"umbra-store "
-NAME_LENGTH = 200
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._@:/-]")
 
 
 class FileProvider(Provider):
@@ -68,7 +64,7 @@ class FileProvider(Provider):
             except OSError:
                 continue  # it went away
             if _is_wanted(st, options, self.context.now()):
-                found.append({"name": resource_name(path), "path": path})
+                found.append({"name": name_for_path(path), "path": path})
         return sorted(found, key=lambda one: one["name"])
 
     def estimate(self, resource: Resource) -> Estimate:
@@ -179,15 +175,6 @@ class FileProvider(Provider):
         if known and now != known:
             notes.append(_moved(shadow, path, known, now, owners))
         return os.path.join(now, name), tuple(notes)
-
-
-def resource_name(path: str) -> str:
-    """A resource name for `path`: itself, where names allow it; else made of it, and unique."""
-    name = _NOT_IN_NAMES.sub("_", path)
-    if name == path and len(name) <= NAME_LENGTH:
-        return name
-    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return f"path-{name[-(NAME_LENGTH - 14) :]}-{mark}"
 
 
 def store_of(workdir: str) -> str:

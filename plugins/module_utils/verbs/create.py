@@ -24,6 +24,7 @@ from ..shadow import Manifest, Shadow
 from ..store import versions
 from ..store.store import Store
 from ..store.update import HostUpdate
+from ..tree.exclude import Excludes
 from . import payload
 from .run import Module, Target, Work, working
 
@@ -215,6 +216,7 @@ def expand(parsed: Sequence[Resource | Query], context: Context, host: str) -> t
     _refuse_empty(found)
     resource.check_names(found)
     _check_dependencies(found, host)
+    _check_overlaps(found)
     return sorted(found, key=lambda one: PRIORITIES.index(one.priority)), tuple(warnings)
 
 
@@ -238,6 +240,34 @@ def _check_dependencies(found: Iterable[Resource], host: str) -> None:
                     problem=f"depends_on names {need!r}, which is not among the resources of {host}",
                     remedy="Correct the name, or write host:name for a resource of another host.",
                 )
+
+
+def _check_overlaps(found: Iterable[Resource]) -> None:
+    """Refuse a path that two resources would restore: they would work against each other, at the same time."""
+    placed = sorted(
+        (os.path.normpath(item.options["path"]), number, item)
+        for number, item in enumerate(found)
+        if item.options.get("path")
+    )
+    trees: list[tuple[str, Resource]] = []
+    for path, dummy, item in placed:
+        for above, tree in trees:
+            inside = path == above or path.startswith(f"{above.rstrip('/')}/")
+            if inside and not _is_excluded(path[len(above) :].lstrip("/"), tree):
+                raise ResourceInvalid(
+                    where=f"resources ({item.name})",
+                    problem=f"{path} is already in {tree.name}, which has the path {above}",
+                    remedy=f"Leave one of them out, or add it to `exclude` of {tree.name}.",
+                )
+        trees.append((path, item))
+
+
+def _is_excluded(path: str, tree: Resource) -> bool:
+    """Whether `path`, or a directory that it is in, is left out of `tree`."""
+    excludes = Excludes(tree.options.get("exclude") or ())
+    parts = path.split("/")
+    heads = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+    return any(excludes.matches(os.fsencode(head), os.fsencode(os.path.basename(head))) for head in heads)
 
 
 def _digest(parsed: Iterable[Resource | Query]) -> str:

@@ -22,8 +22,8 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     ValidationFailed,
 )
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.base import Drift
-from ansible_collections.umbra.rollback.plugins.module_utils.providers.file import FileProvider, resource_name
-from ansible_collections.umbra.rollback.plugins.module_utils.resource import Resource, parse_one
+from ansible_collections.umbra.rollback.plugins.module_utils.providers.file import FileProvider
+from ansible_collections.umbra.rollback.plugins.module_utils.resource import Resource, name_for_path, parse_one
 from ansible_collections.umbra.rollback.plugins.module_utils.shadow import Claim, Root
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import (
     IS_ROOT,
@@ -364,7 +364,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("path", "name"), NAMES)
 def test_names_of_resources(path: str, name: str) -> None:
-    made = resource_name(path)
+    made = name_for_path(path)
     assert made.startswith(name)
     raw = {"name": made, "type": "file", "path": path}
     assert parse_one(raw, {"file": FileProvider.interface}, "query").name == made

@@ -128,8 +128,24 @@ BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
     "bad priority": (lambda shop: shop.resources(config={"priority": "urgent"}), "'urgent'"),
     "bad name": (lambda shop: shop.resources(config={"name": "two words"}), "'two words'"),
     "no query for this type": (lambda shop: [{"query": {"type": "command"}}], "has no query"),
+    "in another's tree": (
+        lambda shop: [*shop.resources(), {"name": "x", "type": "file", "path": f"{shop.config}/sites"}],
+        "is already in config",
+    ),
+    "the same path twice": (
+        lambda shop: [{"name": name, "type": "file", "path": str(shop.config)} for name in "ab"],
+        "is already in a",
+    ),
     "missing program": (lambda shop: shop.resources(service={"create": ["no-such-program"]}), "no-such-program"),
 }
+
+
+def test_what_is_excluded_from_a_tree_may_be_a_resource_of_its_own(shop: Shop) -> None:
+    inner = {"name": "inner", "type": "file", "path": f"{shop.config}/sites/3.conf"}
+    beside = {"name": "beside", "type": "file", "path": f"{shop.config}2", "allow_missing": True}
+    for pattern in ("sites/3.conf", "sites", "3.*"):
+        outer = {"name": "outer", "type": "file", "path": str(shop.config), "exclude": [pattern]}
+        assert create.check(shop.target(), [outer, inner, beside]).changed
 
 
 @pytest.mark.parametrize("case", BAD)
