@@ -69,7 +69,7 @@ class Machine:
         name = f"unit-{os.getpid()}"
         binds = [f"--bind={COLLECTION}:{INSIDE}", f"--bind={SITE_PACKAGES}:/site-packages"]
         done = subprocess.run(
-            [*_script("start", name), f"--owner={os.getpid()}", *binds], capture_output=True, text=True
+            [*_script("start", name), f"--owner={os.getpid()}", *binds], capture_output=True, text=True, check=False
         )
         config.add_cleanup(lambda: subprocess.run(_script("stop", name), check=True))
         if done.returncode != 0:

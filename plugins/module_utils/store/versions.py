@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import IO, cast
 
 from ..errors import CommandFailed, ToolMissing
 from ..shadow import Manifest, Shadow
@@ -118,7 +117,9 @@ class _Git:
                 stderr=errors,
             )
             timer = threading.Timer(SECONDS, process.kill)
-            stdin = cast("IO[bytes]", process.stdin)
+            stdin = process.stdin
+            if stdin is None:
+                raise RuntimeError("a pipe was asked for")
             timer.start()
             try:
                 with suppress(BrokenPipeError):  # git ended too early: its status and its words say why

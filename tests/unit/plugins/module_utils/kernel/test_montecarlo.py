@@ -34,7 +34,7 @@ def test_makespan(seconds: list[float], workers: int, expected: float) -> None:
 
 @given(times, st.integers(1, 5))
 def test_makespan_is_within_the_bounds_of_list_scheduling(seconds: list[float], workers: int) -> None:
-    least = max(max(seconds), sum(seconds) / workers)
+    least = max(*seconds, sum(seconds) / workers)
     found = montecarlo.makespan(seconds, workers)
     assert least - 1e-9 <= found <= sum(seconds) / workers + max(seconds) + 1e-9
 

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -94,7 +95,7 @@ def test_a_lock_is_given_back_whatever_happens(store: Store) -> None:
 def test_collection_waits_for_verbs_and_names_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "COLLECT_WAIT", 0.1)
     other = open_store(Path(store.path), "web2")
-    one, two = (lambda: other.lock("create", "u1")), (lambda: store.lock("restore", "u2"))
+    one, two = partial(other.lock, "create", "u1"), partial(store.lock, "restore", "u2")
     with elsewhere(one) as first, elsewhere(two) as second:
         with pytest.raises(StoreLocked) as caught:
             store.collect(DAY, time.time())

@@ -85,7 +85,7 @@ def test_every_attribute_is_put_back_in_place(tmp_path: Path, contents: MemoryCo
     root = build_rich(tmp_path / "root")
     original = copy(root, tmp_path / "original")
     good = shadow(root, contents)
-    numbers = {path: number for path, (number, _) in inodes(root).items()}
+    numbers = {path: number for path, (number, dummy) in inodes(root).items()}
     names = [path for path in [root, *root.rglob("*")] if path.lstat().st_nlink == 1 or path.is_dir()]
     for path in names:
         for name in os.listxattr(path, follow_symlinks=False):
@@ -101,7 +101,7 @@ def test_every_attribute_is_put_back_in_place(tmp_path: Path, contents: MemoryCo
     assert outcome.items == len(names) and outcome.bytes == 0
     assert picture(root) == picture(original)
     assert rsync_says(original, root) == ""
-    assert {path: number for path, (number, _) in inodes(root).items()} == numbers
+    assert {path: number for path, (number, dummy) in inodes(root).items()} == numbers
 
 
 @root_only

@@ -220,11 +220,16 @@ def run_until(action: Callable[[], object], last: int) -> bool:
 
     Whether it got through all the same. A failure in the child is a failure of the test.
     """
+
+    def die_at_last(count: int, _name: str) -> None:
+        if count == last:
+            os._exit(77)
+
     child = os.fork()
     if child == 0:
         code = 3
         try:
-            with before_each_call((*CHANGING, "open"), lambda count, _name: os._exit(77) if count == last else None):
+            with before_each_call((*CHANGING, "open"), die_at_last):
                 action()
             code = 0
         finally:
