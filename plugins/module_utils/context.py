@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 
 from .errors import CommandFailed, ToolMissing
 
@@ -56,27 +57,33 @@ class Context:
     ) -> Done:
         """Run a program, never through a shell, in a process group of its own; C locale. Raises ToolMissing.
 
-        After `timeout` seconds (times `patience`) the whole group is killed, and the status is -9.
+        After `timeout` seconds (times `patience`) the whole group is killed, and the status is -9. Its output goes to
+        memory and not to a pipe: a pipe's end would not come before that of a daemon which the program started.
         """
         env = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", **self.environment, **(environment or {})}
         if shutil.which(argv[0], path=env.get("PATH")) is None:
             raise ToolMissing(name=argv[0], tool=argv[0], package=f"the package that has {argv[0]}")
-        with subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
-            list(argv),
-            env=env,
-            cwd=cwd,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
+        with (
+            _memory() as out,
+            _memory() as err,
+            subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
+                list(argv),
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
-                out, err = process.communicate(stdin, timeout * self.patience)
+                process.communicate(stdin, timeout * self.patience)
+                killed = ""
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                out, err = process.communicate()
-                err += f"\nkilled after {timeout * self.patience:.0f} s".encode()
-        return Done(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+                process.wait()
+                killed = f"\nkilled after {timeout * self.patience:.0f} s"
+            return Done(process.returncode, _text(out), _text(err) + killed)
 
     def check(self, name: str, argv: Sequence[str], timeout: float = 300.0) -> Done:
         """`run`, and raise CommandFailed (for resource `name`) unless it ends with 0."""
@@ -89,3 +96,12 @@ class Context:
     def now() -> float:
         """Seconds since the epoch, UTC."""
         return time.time()
+
+
+def _memory() -> FileIO:
+    return FileIO(os.memfd_create("output"), "w+")
+
+
+def _text(file: FileIO) -> str:
+    """All of it; whoever may still write to it is not disturbed."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode("utf-8", "replace")

@@ -91,7 +91,9 @@ class Dpkg(Rounds):
 
     def lock(self) -> AbstractContextManager[None]:
         """The lock of dpkg's frontends, once no dpkg works any more: one may have outlived whoever called it."""
-        return locks.held(self._name, f"{DATABASE}/lock-frontend", (f"{DATABASE}/lock",), self._timeout)
+        return locks.held(
+            self._name, f"{DATABASE}/lock-frontend", (f"{DATABASE}/lock",), self._timeout * self._context.patience
+        )
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
         """As the face says it: unpack all, and only then configure.

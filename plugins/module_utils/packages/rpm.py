@@ -139,7 +139,7 @@ class Dnf(Manager, Rounds):
     def lock(self) -> AbstractContextManager[None]:
         """rpm's; rpm itself takes it then."""
         database = self._check("rpm", "--eval", "%{_dbpath}").stdout.strip()
-        return locks.waited(self.name, f"{database}/.rpm.lock", self.timeout)
+        return locks.waited(self.name, f"{database}/.rpm.lock", self.timeout * self.context.patience)
 
     def preview(self, archives: Collection[str], remove: Collection[Package]) -> Preview:
         """What rpm's own test says of packages that are installed, and not among these."""

@@ -204,6 +204,7 @@ def guard(variables: Mapping[str, Any]) -> dict[str, Any]:
         "guard_store": "{{ root }}/store",
         "guard_update_tasks": "upgrade.yml",
         "guard_validate_tasks": "checks.yml",
+        "guard_prestage": False,  # a case that is about it says so; half a second for each host of the others
         **variables,
     }
     chosen = {key: value for key, value in settings.items() if value is not None}

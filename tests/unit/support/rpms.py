@@ -96,7 +96,7 @@ def state(prefix: str) -> dict[str, object]:
     return {
         "packages": sorted(run("rpm", "-qa", "--queryformat=%{NAME} %{EVR} %{ARCH}\n").splitlines()),
         "reasons": sorted(line for line in reasons.splitlines() if line.startswith(prefix)),
-        "held": LOCKS.read_text().split(),
+        "held": [line for line in LOCKS.read_text().splitlines() if line and not line.startswith("#")],
         "verify": run("rpm", "--verify", *names, check=False) if names else "",
     }
 

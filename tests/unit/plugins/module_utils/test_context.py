@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_the_deadline_ends_children_too(context: Context, tmp_path: Path) -> Non
         time.sleep(0.02)
     else:
         pytest.fail("the child lives")
+
+
+def test_a_daemon_that_is_left_behind_is_not_waited_for(context: Context, tmp_path: Path) -> None:
+    """It has the program's standard output still open."""
+    begun = time.monotonic()
+    done = context.run(["sh", "-c", 'setsid sleep 60 & echo $! > "$1"; echo said', "sh", str(tmp_path / "pid")])
+    assert (done.status, done.stdout, done.stderr) == (0, "said\n", "") and time.monotonic() - begun < 20
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_check_raises_with_the_last_words(context: Context) -> None:

@@ -23,6 +23,7 @@ from .conformance import MemorySteps, check_sentence, context, run_and_kill
 
 CONFIG = Path("/etc/shop")
 A, NEW = Path("/etc/shop/a.conf"), Path("/etc/shop/new.conf")
+DATA = Path("/usr/share/shop/version")
 
 
 def resource(*packages: str, **options: Any) -> Resource:
@@ -108,10 +109,11 @@ class Round:
 
 
 def install_shop() -> None:
-    """A package with a dependency, locked, with a configuration file that the administrator changed."""
+    """A package with a dependency, locked, of which the administrator changed the configuration and another file."""
     rpms.dnf("install", "shop-1")
     rpms.dnf("versionlock", "add", "shop-1")
     A.write_text("mine\n")
+    DATA.write_text("mine\n")
 
 
 def upgrade_shop() -> None:
@@ -129,7 +131,7 @@ def upgrade_shop() -> None:
 class TestRestore:
     """What updates do to packages; each way back is without a repository."""
 
-    def test_versions_dependencies_and_configuration(self, tmp_path: Path) -> None:
+    def test_versions_dependencies_and_configuration(self, tmp_path: Path, repository: rpms.Rpms) -> None:
         """There, killed in the middle, back, and forth again."""
         install_shop()
         one = Round(tmp_path, "shop")
@@ -151,7 +153,7 @@ class TestRestore:
         for kill_at in (10, 30, 40):
             run_and_kill(restore, kill_at)
         assert one.back_exactly() == ()
-        publish()
+        repository.publish()
         one.provider.restore(displaced, one.contents, MemorySteps())
         assert snapshot() == changed
 
@@ -178,27 +180,14 @@ class TestRestore:
         one.back_exactly()
         assert not Path("/run/shop-die").exists()
 
-    def test_locks_and_reasons(self, tmp_path: Path) -> None:
+    def test_locks_and_reasons_and_a_file_replaced_by_hand(self, tmp_path: Path) -> None:
         rpms.dnf("install", "shop-1")
         rpms.dnf("versionlock", "add", "shop-old")
         one = Round(tmp_path, "shop", "shop-old")
         rpms.dnf("versionlock", "delete", "shop-old")
         rpms.dnf("versionlock", "add", "shop")
         rpms.dnf("mark", "install", "shop-old")
-        one.back_exactly()
-
-    def test_a_file_that_was_replaced_by_hand_comes_back(self, tmp_path: Path) -> None:
-        rpms.dnf("install", "shop-1")
-        one = Round(tmp_path, "shop")
-        Path("/usr/share/shop/version").write_text("by hand\n")
-        one.back_exactly()
-
-    def test_a_file_that_people_had_changed_stays_changed(self, tmp_path: Path) -> None:
-        rpms.dnf("install", "shop-1")
-        Path("/usr/share/shop/version").write_text("by hand\n")
-        one = Round(tmp_path, "shop")
-        rpms.dnf("upgrade", "shop")
-        rpms.dnf("autoremove")
+        DATA.write_text("by hand\n")
         one.back_exactly()
 
     def test_what_was_not_installed_is_removed(self, tmp_path: Path) -> None:
