@@ -110,7 +110,7 @@ class Checks:
             "ANSIBLE_COLLECTIONS_PATH": str(self.build),
         }
         command = (tool.program("python"), "-m", "pytest", *self.pytest_arguments, *arguments)
-        return Stage(name, (command,), self.staged, tool, environment=environment, limit=600)
+        return Stage(name, (command,), self.staged, tool, environment=environment, limit=1800)
 
     def _sanity(self) -> Iterator[Stage]:
         # ansible-test tries every python3.N on PATH, and a shim for a version that isn't active ends it.
@@ -143,4 +143,4 @@ class Checks:
     @staticmethod
     def _real(name: str, tool: Environment, cwd: Path, command: tuple[str, ...]) -> Stage:
         """A stage that plays real playbooks of the installed collection; they share the machine, so one at a time."""
-        return Stage(name, (command,), cwd, tool, with_collection=True, turn="real", limit=1500)
+        return Stage(name, (command,), cwd, tool, with_collection=True, turn="real", limit=2700)
