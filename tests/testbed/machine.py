@@ -108,7 +108,7 @@ def _prepare(root: Path) -> None:
     (root / "etc/rpm").mkdir(exist_ok=True)
     (root / "etc/rpm/macros.testbed").write_text("%_dbpath /var/lib/rpm\n")
     (root / "etc/tmpfiles.d/sshd.conf").write_text("d /run/sshd 0755\n")  # sshd -i wants it
-    (root / "root/.ssh").mkdir(mode=0o700)
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     _in(root, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "umbra-testbed", "-f", "/root/.ssh/id_ed25519")
     shutil.copy(root / "root/.ssh/id_ed25519.pub", root / "root/.ssh/authorized_keys")
 

@@ -15,7 +15,7 @@ DONE = (NEW, "committed")
 NEVER = (OLD, "none")
 # An update that was shadowed and did not start is closed, so that its shadow is never taken for a later state.
 CLOSED = (OLD, "committed")
-FAIL = "\n- name: Break\n  ansible.builtin.command: 'false'\n"
+FAIL = "\n- name: Break\n  ansible.builtin.fail:\n"
 MISSING_ON_H2 = [
     {"name": "config", "type": "file", "path": "{{ root }}/{{ 'etc' if inventory_hostname == 'h1' else 'missing' }}"},
     RESOURCES[1],
@@ -158,7 +158,7 @@ CASES = [
         tasks=[{**guard({}), "tags": ["config"]}],
         arguments=["--tags", "config"],
         says=["TASK [umbra.rollback.guard : Check the shop]", "COMMITTED on h1"],
-        never=["Migrate the database"],
+        never=["Upgrade the shop"],
     ),
     Case(
         "a foreign role is wrapped as it is",

@@ -15,7 +15,7 @@ NEVER = (OLD, "none")
 
 def failing_on(host: str) -> str:
     """An upgrade whose last task fails on one host."""
-    return f"{UPGRADE}\n- name: Break\n  ansible.builtin.command: 'false'\n  when: inventory_hostname == '{host}'\n"
+    return f"{UPGRADE}\n- name: Break\n  ansible.builtin.fail:\n  when: inventory_hostname == '{host}'\n"
 
 
 # From here on nothing can be written below the remote temporary directory of h2, which Ansible calls unreachable. (Only
@@ -120,7 +120,8 @@ CASES = [
   ansible.builtin.meta: end_host
   when: inventory_hostname == 'h2'
 - name: Go on
-  ansible.builtin.command: 'true'
+  ansible.builtin.set_fact:
+    went_on: true
 """,
         says=["h2 left the play, unreachable or ended by its own tasks", "h2 is back in the state before it"],
     ),

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from lab import CHECKS, HANDLER, NEW, OLD, RESOURCES, UPDATE_ID, UPGRADE, Lab, expect, guard, try_all
+from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, guard, try_all
 
 # The task in flight outlives the controller, as it does for real: it makes a file, and ends when that is gone.
 WAIT = """
@@ -37,7 +37,7 @@ def make(root: Path, *hosts: str, upgrade: str = UPGRADE, **variables: object) -
     lab = Lab(root, hosts)
     lab.write("upgrade.yml", upgrade)
     lab.write("checks.yml", CHECKS)
-    play = {"hosts": "h1,h2", "gather_facts": False, "tasks": [guard(variables)], "handlers": [HANDLER]}
+    play = {"hosts": "h1,h2", "gather_facts": False, "tasks": [guard(variables)], "handlers": [SILENT]}
     lab.write("play.yml", [play])
     return lab
 
@@ -81,14 +81,14 @@ def an_update_is_killed_and_played_again(root: Path) -> None:
     """Played again, the first shadows are kept: when that fails too, it goes back to before the first attempt."""
     lab = make(root, "h1", "h2", upgrade=UPGRADE + WAIT)
     kill_when_waiting(lab, "h1", "h2")
-    lab.write("upgrade.yml", "- name: Break\n  ansible.builtin.command: 'false'\n")
+    lab.write("upgrade.yml", "- name: Break\n  ansible.builtin.fail:\n")
     expect(lab.play("play.yml"), 2, "h1 is back in the state before it", "h2 is back in the state before it")
     assert lab.states() == {"h1": (OLD, "rolled_back"), "h2": (OLD, "rolled_back")}, lab.states()
 
 
 def a_rollback_is_killed(root: Path) -> None:
     """Killed while the guard restores: the playbook rollback goes on from there."""
-    broken = UPGRADE + "\n- name: Break\n  ansible.builtin.command: 'false'\n"
+    broken = UPGRADE + "\n- name: Break\n  ansible.builtin.fail:\n"
     resources = [RESOURCES[0], {**RESOURCES[1], "depends_on": ["slow"]}, SLOW]
     lab = make(root, "h1", "h2", upgrade=broken, guard_resources=resources)
     kill_when_waiting(lab, "h1", "h2")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab import CHECKS, HANDLER, NEW, OLD, RESOURCES, UPDATE_ID, UPGRADE, Lab, expect, try_all
+from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, try_all
 
-FAIL_ON_H2 = "\n- name: Break\n  ansible.builtin.command: 'false'\n  when: inventory_hostname == 'h2'\n"
+FAIL_ON_H2 = "\n- name: Break\n  ansible.builtin.fail:\n  when: inventory_hostname == 'h2'\n"
 COMMON = ("-e", f"umbra_update_id={UPDATE_ID}", "-e", "umbra_store={{ root }}/store")
 WHAT = ("-e", json.dumps({"umbra_resources": RESOURCES}))
 
@@ -20,7 +20,7 @@ def make(root: Path, upgrade: str = UPGRADE) -> Lab:
     lab = Lab(root, ["h1", "h2"])
     lab.write("tasks.yml", upgrade)
     lab.write("checks.yml", CHECKS)
-    play = {"name": "Upgrade", "hosts": "all", "gather_facts": False, "handlers": [HANDLER]}
+    play = {"name": "Upgrade", "hosts": "all", "gather_facts": False, "handlers": [SILENT]}
     lab.write("upgrade.yml", [{**play, "tasks": [{"ansible.builtin.include_tasks": "tasks.yml"}]}])
     names = ("umbra.rollback.begin", "upgrade.yml", "umbra.rollback.commit")
     lab.write("site.yml", [{"name": name, "ansible.builtin.import_playbook": name} for name in names])
@@ -65,7 +65,7 @@ def nobody_begins_when_one_cannot(root: Path) -> None:
     what = [{"name": "config", "type": "file", "path": "{{ root }}/etc/shop.conf"}]
     run = lab.play("site.yml", *COMMON, "-e", json.dumps({"umbra_resources": what}))
     expect(run, 2, "Update shop-2 was not started: h2: config: ", "Nothing was changed on h1.")
-    assert "Migrate" not in run.text
+    assert "Upgrade the shop" not in run.text
     assert lab.hosts["h1"].state() == "committed"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import HANDLER, NEW, OLD, RESOURCES, UPDATE_ID, UPGRADE, Lab, expect, try_all
+from lab import NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, try_all
 
 SECOND = "shop-3"
 
@@ -26,7 +26,7 @@ def lab_with(root: Path, tasks: list[Any]) -> Lab:
     """A lab of two hosts whose play has these tasks."""
     lab = Lab(root, ["h1", "h2"])
     lab.write("upgrade.yml", UPGRADE)
-    lab.write("play.yml", [{"hosts": "h1,h2", "gather_facts": False, "tasks": tasks, "handlers": [HANDLER]}])
+    lab.write("play.yml", [{"hosts": "h1,h2", "gather_facts": False, "tasks": tasks, "handlers": [SILENT]}])
     return lab
 
 
