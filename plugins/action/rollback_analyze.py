@@ -86,7 +86,10 @@ def _inputs(run: ThisRun, update_id: str, wanted: list[str]) -> list[HostInput]:
         raise NotShadowedHere(hosts=", ".join(missing) or "no host", update_id=update_id)
     return [
         HostInput(
-            host, Manifest.from_dict({**known[host]["manifest"]}, f"the manifest of {host}"), known[host]["history"]
+            host,
+            Manifest.from_dict({**known[host]["manifest"]}, f"the manifest of {host}"),
+            known[host]["history"],
+            known[host]["turn"],
         )
         for host in wanted
     ]

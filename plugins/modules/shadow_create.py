@@ -99,6 +99,10 @@ kernel:
   returned: success
   type: str
   sample: pure
+seconds:
+  description: How long all of it took on the host.
+  returned: success
+  type: float
 strategy:
   description: The strategy of the play; added by the action plugin.
   returned: success

@@ -16,7 +16,7 @@ from ..module_utils.errors import InputError
 from ..module_utils.plan import Plan, Step
 from ..module_utils.predict import risk, score, time
 from .assess import Assessment, HostInput, assess, prepare_seconds, rounded
-from .gate import Clock, Gate, decide
+from .gate import TURN_SECONDS, Clock, Gate, decide
 from .graph import Dependencies, Edge, join
 
 WORKERS = 4  # as many resources of a wave are restored at once on one host
@@ -38,7 +38,8 @@ class AnalysisOptions:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All of it. `resources` are by host:name in the order of the way back; `rto` is (p50, p90) in seconds."""
+    """All of it. `resources` are by host:name in the order of the way back; `rto` is (p50, p90) in seconds; `turn` what
+    the controller takes for one call on all hosts."""
 
     update_id: str
     hosts: tuple[str, ...]
@@ -49,6 +50,7 @@ class Analysis:
     waves: int
     rto: tuple[float, float]
     prepare: Mapping[str, float]
+    turn: float
     risk: float
     gate: Gate
     plans: Mapping[str, Plan]
@@ -103,7 +105,8 @@ def analyze(update_id: str, hosts: Sequence[HostInput], options: AnalysisOptions
     times = {one.host: time.fit(one.history, one.manifest) for one in hosts}
     resources, cycles = assess(hosts, dependencies, scorer, times)
     prepare = {one.host: prepare_seconds(one.manifest, times[one.host]) for one in hosts}
-    clock = Clock(list(resources.values()), prepare, options.workers)
+    turn = max((TURN_SECONDS if one.turn is None else one.turn) for one in hosts)
+    clock = Clock(list(resources.values()), prepare, options.workers, turn)
     rto = clock.rto()
     chance = risk.together(one.p_fail for one in resources.values())
     return Analysis(
@@ -116,6 +119,7 @@ def analyze(update_id: str, hosts: Sequence[HostInput], options: AnalysisOptions
         waves=clock.waves,
         rto=rto,
         prepare=prepare,
+        turn=turn,
         risk=chance,
         gate=decide(list(resources.values()), clock, rto, chance, options.max_rto, options.max_risk),
         plans=_plans(update_id, hosts, resources, dependencies, clock.waves, rto),

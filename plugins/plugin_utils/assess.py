@@ -20,11 +20,13 @@ from .graph import Dependencies
 
 @dataclass(frozen=True, slots=True)
 class HostInput:
-    """What one host brings: its inventory name, what it shadowed, and its history (records as in docs/analysis.md)."""
+    """What one host brings: its inventory name, what it shadowed, its history (records as in docs/analysis.md), and the
+    seconds in which the controller had a module begin and end there, or None when nobody measured that."""
 
     host: str
     manifest: Manifest
     history: Sequence[Mapping[str, Any]] = ()
+    turn: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ..module_utils.kernel import montecarlo
 from ..module_utils.predict import risk
 from .assess import Assessment
 
-TURN_SECONDS = 1.0  # an assumption: what the controller takes to start one wave on all hosts
+TURN_SECONDS = 1.0  # an assumption: what the controller takes for one wave, where nobody measured it
 PREPARE_RATIO = 2.0  # an assumption: 90 % bound over median of verifying the shadows and keeping the failed state
 DRAWS = (100, 1000)  # of the simulation: least, most
 DRAWN = 1_000_000  # times drawn in all, so that 10,000 resources take seconds too
@@ -31,7 +31,13 @@ class Gate:
 class Clock:
     """How long the way back takes, as a whole, and if single resources took no time."""
 
-    def __init__(self, resources: Sequence[Assessment], prepare: Mapping[str, float], workers: int) -> None:
+    def __init__(
+        self,
+        resources: Sequence[Assessment],
+        prepare: Mapping[str, float],
+        workers: int,
+        turn: float = TURN_SECONDS,
+    ) -> None:
         number = {host: index for index, host in enumerate(prepare)}
         self.waves = max((one.wave for one in resources), default=0)
         self.workers = workers
@@ -41,7 +47,7 @@ class Clock:
         self.host = [number[one.host] for one in resources] + list(number.values())
         self.p50 = [one.eta.p50 for one in resources] + list(prepare.values())
         self.p90 = [one.eta.p90 for one in resources] + [PREPARE_RATIO * seconds for seconds in prepare.values()]
-        self.turns = (self.waves + 1 if len(number) > 1 else 1) * TURN_SECONDS if count else 0.0
+        self.turns = (self.waves + 1 if len(number) > 1 else 1) * turn if count else 0.0
         self.draws = max(DRAWS[0], min(DRAWS[1], DRAWN // max(1, len(self.wave))))
 
     def rto(self, without: Iterable[str] = ()) -> tuple[float, float]:

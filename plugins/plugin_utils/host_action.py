@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import zlib
 from typing import Any, ClassVar
 
@@ -39,10 +40,12 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         if self.gives_payload:
             args["payload"] = True
         wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
+        begun = time.monotonic()
         done = self._execute_module(f"umbra.rollback.{self.module}", args, task_vars=task_vars, wrap_async=wrap_async)
         result.update(done)
         if run and not wrap_async:
-            self._keep_payload(result, run, args["host"], task_vars)
+            turn = time.monotonic() - begun - float(done.get("seconds", 0.0))
+            self._keep_payload(result, run, args["host"], turn, task_vars)
             if not self._task.check_mode:
                 self.learn(result, run, args["host"])
         result.pop("payload", None)
@@ -60,17 +63,19 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         delegate: str | None = self._task.delegate_to
         return str(delegate or task_vars["inventory_hostname"])
 
-    def _keep_payload(self, result: dict[str, Any], run: ThisRun, host: str, task_vars: dict[str, Any]) -> None:
+    def _keep_payload(
+        self, result: dict[str, Any], run: ThisRun, host: str, turn: float, task_vars: dict[str, Any]
+    ) -> None:
         if result.get("failed") or not self.gives_payload or "payload" not in result:
             return
         if result["payload"]:
             packed = json.loads(zlib.decompress(base64.b64decode(result["payload"])))
-            run.keep_host(host, packed["manifest"], packed["history"])
+            run.keep_host(host, packed["manifest"], packed["history"], turn)
             return
         # too large for a result: the file itself is fetched, and the history is done without
         args = {"src": result["manifest"]}
         slurped = self._execute_module("ansible.legacy.slurp", args, task_vars=task_vars)
-        run.keep_host(host, json.loads(base64.b64decode(slurped["content"])), [])
+        run.keep_host(host, json.loads(base64.b64decode(slurped["content"])), [], turn)
 
 
 def this_run(update_id: str) -> ThisRun:

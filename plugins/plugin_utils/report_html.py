@@ -15,7 +15,6 @@ from ..module_utils.predict.score import WEIGHTS
 from . import human, report_svg
 from .analysis import Analysis
 from .assess import Assessment
-from .gate import TURN_SECONDS
 from .report_style import STYLE
 
 _MINUTES = [60.0 * minutes for minutes in (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1440, 2880, 7200, 14400)]
@@ -120,14 +119,14 @@ class Bar:
 def bars(analysis: Analysis) -> list[Bar]:
     """When each restore begins and ends if everything takes its median time, in the order of the way back."""
     several = len(analysis.hosts) > 1
-    clock = TURN_SECONDS + max(analysis.prepare.values(), default=0.0)
+    clock = analysis.turn + max(analysis.prepare.values(), default=0.0)
     detail = "verify shadows, keep the failed state"
-    found = [Bar("prepare", detail, "none", TURN_SECONDS, clock - TURN_SECONDS, clock - TURN_SECONDS)]
+    found = [Bar("prepare", detail, "none", analysis.turn, clock - analysis.turn, clock - analysis.turn)]
     cells: defaultdict[int, defaultdict[str, list[Assessment]]] = defaultdict(lambda: defaultdict(list))
     for one in analysis.resources.values():
         cells[one.wave][one.host].append(one)
     for wave in sorted(cells):
-        clock += TURN_SECONDS if several else 0.0
+        clock += analysis.turn if several else 0.0
         end = clock
         for members in cells[wave].values():
             times = [one.eta.p50 for one in members]

@@ -23,9 +23,12 @@ class ThisRun:
     def __init__(self, local_tmp: str, update_id: str) -> None:
         self._root = os.path.join(local_tmp, "umbra", quote(update_id, safe=""))
 
-    def keep_host(self, host: str, manifest: Mapping[str, Any], history: list[dict[str, Any]]) -> None:
-        """Remember what `host` shadowed, and what earlier shadows and restores took there."""
-        self._write("hosts", host, {"manifest": dict(manifest), "history": history})
+    def keep_host(
+        self, host: str, manifest: Mapping[str, Any], history: list[dict[str, Any]], turn: float | None = None
+    ) -> None:
+        """Remember what `host` shadowed, what earlier shadows and restores took there, and how many seconds the call
+        that told it took beside its own work."""
+        self._write("hosts", host, {"manifest": dict(manifest), "history": history, "turn": turn})
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         """What `keep_host` was given, by host."""

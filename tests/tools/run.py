@@ -86,7 +86,9 @@ def demo(arguments: list[str]) -> int:
         machine = survey()
         set_up([machine.main], [machine.main])
     playbook = [machine.main.program("ansible-playbook"), "umbra.rollback.demo", *arguments]
-    return subprocess.run(playbook, check=False).returncode
+    # What a person reads is laid out in lines, whoever has not chosen another way.
+    environment = {"ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", **os.environ}
+    return subprocess.run(playbook, check=False, env=environment).returncode
 
 
 def check(words: list[str], pytest_arguments: list[str]) -> int:

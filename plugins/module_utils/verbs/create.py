@@ -86,6 +86,7 @@ def record(item: Shadow) -> dict[str, Any]:
 
 def from_module(target: Target, module: Module) -> dict[str, Any]:
     """The verb as module umbra.rollback.shadow_create calls it."""
+    begun = time.monotonic()
     params = module.params
     where = params["resources_file"] or "resources"
     if params["resources"] is None:
@@ -97,7 +98,7 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         created = check(target, params["resources"], params["reserve_percent"], where)
     else:
         created = create(target, params["resources"], params["reserve_percent"], where)
-    result = created.to_dict()
+    result = {**created.to_dict(), "seconds": round(time.monotonic() - begun, 3)}
     return {**result, "payload": payload.pack(created.manifest, created.history)} if params["payload"] else result
 
 

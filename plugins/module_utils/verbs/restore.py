@@ -78,6 +78,7 @@ def check(target: Target, request: Request) -> Restored:
     with looking(target) as work:
         job = _Restore(work, request)
         job.verify()
+        job.steps = [step for step in job.steps if request.wave in (None, step.wave)]
         drifts = job.compare()
         results = tuple(
             Result(

@@ -221,3 +221,13 @@ def test_the_timeline_event_has_every_resource() -> None:
     assert set(event["resources"]) == set(found.resources)
     assert event["resources"]["db1:db"]["tier"] == found.resources["db1:db"].score.tier
     assert json.loads(json.dumps(event)) == event
+
+
+def test_the_turn_of_the_controller_is_the_slowest_that_was_measured_once_for_each_wave_of_several_hosts() -> None:
+    needs = manifest("a", shadow("x"), shadow("y", ["x"])), manifest("b", shadow("x"))
+    one = [analyze("up-1", [HostInput("a", needs[0], turn=turn)]).rto[0] for turn in (0.0, 3.0)]
+    two = [
+        analyze("up-1", [HostInput("a", needs[0], turn=turn), HostInput("b", needs[1], turn=0.0)]).rto[0]
+        for turn in (0.0, 3.0)
+    ]
+    assert one[1] - one[0] == pytest.approx(3.0) and two[1] - two[0] == pytest.approx(9.0)

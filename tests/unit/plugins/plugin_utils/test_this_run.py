@@ -17,9 +17,9 @@ NAMES = ["web1", "web1.example.com", "../../etc", ".hidden", "a/b", "host with s
 @pytest.mark.parametrize("host", NAMES)
 def test_a_host_is_kept_below_its_directory_and_found_again(tmp_path: Path, host: str) -> None:
     run = ThisRun(str(tmp_path), "u1")
-    run.keep_host(host, {"update_id": "u1"}, [{"seconds": 1}])
+    run.keep_host(host, {"update_id": "u1"}, [{"seconds": 1}], 0.5)
     run.keep_plan(host, {"steps": []})
-    assert run.hosts() == {host: {"manifest": {"update_id": "u1"}, "history": [{"seconds": 1}]}}
+    assert run.hosts() == {host: {"manifest": {"update_id": "u1"}, "history": [{"seconds": 1}], "turn": 0.5}}
     assert run.plan(host) == {"steps": []} and run.plan("nobody") is None
     assert {path.name for path in tmp_path.iterdir()} == {"umbra"}
 

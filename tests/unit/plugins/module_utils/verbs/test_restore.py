@@ -203,6 +203,13 @@ def test_check_mode_says_what_would_change_and_touches_nothing(shop: Shop) -> No
     assert after == before
 
 
+def test_check_mode_of_one_wave_tells_of_that_wave_alone(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    done = restore.check(shop.target(), restore.Request(wave=2))
+    assert actions(done) == {"service": "would_restore"} and list(done.drifts) == ["service"]
+
+
 def test_a_diff_is_bounded(shop: Shop) -> None:
     shop.shadow()
     for number in range(500):
