@@ -23,7 +23,7 @@ class Package:
     """One package as the database of packages has it.
 
     `status` is INSTALLED, CONFIGURED, ABSENT, or the manager's word for one that is half-way. `held`: never upgraded by
-    itself. `auto`: there only because others need it.
+    itself; `lock` says how, where there is more than one way. `auto`: there only because others need it.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Package:
     status: str = INSTALLED
     held: bool = False
     auto: bool = False
+    lock: str = ""
 
     @property
     def key(self) -> str:
@@ -118,7 +119,10 @@ class Manager(ABC):
 
     @abstractmethod
     def mark(self, packages: Iterable[Package]) -> None:
-        """Set `held` and `auto` of installed packages as given. Under `lock`; may be repeated. Raises RestoreFailed."""
+        """Set `held`, `lock` and `auto` of installed packages as given. Under `lock()`; may be repeated.
+
+        Raises RestoreFailed.
+        """
 
     @abstractmethod
     def problem(self, keys: Collection[str]) -> str:

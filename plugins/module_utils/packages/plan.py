@@ -37,7 +37,7 @@ class Kept:
     def state(self) -> list[Any]:
         """Equal for equal states."""
         package = self.package
-        return [package.key, package.version, package.status, package.held, package.auto, dict(self.damage)]
+        return [package.key, package.version, package.status, _marks(package), dict(self.damage)]
 
     def is_back(self, live: Mapping[str, Package]) -> bool:
         """Whether it is there as it was, or not there as it was not."""
@@ -106,9 +106,9 @@ def moves(
     for key, damage in manager.damage(list(unmoved)).items():
         if any(unmoved[key].damage.get(path) != wrong for path, wrong in damage.items()):
             found.append(Move(unmoved[key].target, live[key], unmoved[key]))
-    for key in sorted(manager.leftovers(names, live) - moving - set(known) - set(unmoved)):
-        if live[key].auto:
-            found.append(Move(replace(live[key], status=ABSENT), live[key], None))
+    came = {key for key, package in live.items() if package.auto} - moving - set(known) - set(unmoved)
+    for key in sorted(came & manager.leftovers(names, live)) if came else ():  # to ask takes time
+        found.append(Move(replace(live[key], status=ABSENT), live[key], None))
     return found
 
 
@@ -143,7 +143,7 @@ class Work:
 def unmarked(live: Mapping[str, Package], kept: Sequence[Kept]) -> list[Package]:
     """The packages that are back, and are held or marked otherwise than they were."""
     back = [one.target for one in kept if one.target.status == INSTALLED and one.is_back(live)]
-    return [one for one in back if (one.held, one.auto) != (live[one.key].held, live[one.key].auto)]
+    return [one for one in back if _marks(one) != _marks(live[one.key])]
 
 
 def mark_change(live: Package, target: Package) -> Change:
@@ -174,7 +174,8 @@ def describe(package: Package | None) -> str:
 
 
 def _marks(package: Package) -> str:
-    return f"{'held' if package.held else 'not held'}, {'automatic' if package.auto else 'manual'}"
+    held = f"held{f' ({package.lock})' * bool(package.lock)}" if package.held else "not held"
+    return f"{held}, {'automatic' if package.auto else 'manual'}"
 
 
 def _moves_of(one: Kept, live: Mapping[str, Package]) -> list[Move]:

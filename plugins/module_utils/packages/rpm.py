@@ -7,30 +7,40 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from ..context import Done
+from ..context import Context, Done
 from ..errors import CommandFailed, RestoreFailed
 from . import locks
 from .face import INSTALLED, Manager, Package, Preview
+from .host import CONFIGURATION
 from .rounds import Rounds
 
 SEVERAL = "installed in several versions"
 MAX_COMPANIONS = 50
+# Where dnf 4 and dnf 5 write down why packages are there. Elsewhere, each question is asked each time.
+REASONS = ("/var/lib/dnf/history.sqlite", "/var/lib/dnf/history.sqlite-wal", "/usr/lib/sysimage/libdnf5/packages.toml")
+SAVED = ".rpmsave"
 CACHES = ("/var/cache/dnf/*/packages", "/var/cache/libdnf5/*/packages")
 _IDENTITY = "%{NAME}\t%{ARCH}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"
-_ROW = re.compile(r"^ (\S+) +(\S+) +\S+ +\S+ +\S", re.MULTILINE)  # of dnf's table of what it would do
-_VERIFIED = re.compile(r"(\S{9}|missing) +(?:([cdglr]) )?(/.*?)(?: \([^)]*\))?")
+_LISTED = "%{NAME}.%{ARCH} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{INSTALLTID}\n"
+# Of dnf's table of what it would do. It goes on in a new line after what is too long for its column.
+_ROW = re.compile(r"^ (\S+)\s+(\S+)\s+\S+\s+\S+\s+\S", re.MULTILINE)
+_REPLACED = re.compile(r"^ +replacing +(?:(\S+)\.(\S+)|(\S+) +(\S+)) +\S+(?: |$)", re.MULTILINE)  # dnf 4's, dnf 5's
+_VERIFIED = re.compile(r"(\S{9}|missing) +(?:([A-Za-z]) )?(/.*?)(?: \([^)]*\))?")
 _NEEDS = re.compile(r"\(installed\) (\S+)")
 # Version locks: of the plugin of dnf 4, a NEVR a line (a "!" before it excludes that version); and of dnf 5.
-LOCKS = {
-    "/etc/dnf/plugins/versionlock.list": re.compile(r"^([A-Za-z0-9]\S*?)(?:-\d+:\S+)?$", re.MULTILINE),
-    "/etc/dnf/versionlock.toml": re.compile(r'^name = "([^"]+)"$', re.MULTILINE),
-}
+LOCKS_OF_4 = "/etc/dnf/plugins/versionlock.list"
+LOCKS_OF_5 = "/etc/dnf/versionlock.toml"
+_LOCK_OF_4 = re.compile(r"^([A-Za-z0-9]\S*?)(?:-\d+:\S+)?\s*$", re.MULTILINE)
+_LOCK_OF_5 = re.compile(r'^\[\[packages\]\]\s+name = "([^"]+)"((?:(?!^\[\[packages\]\]).)*)', re.MULTILINE | re.DOTALL)
+_VALUE = re.compile(r'^value = "([^"]+)"', re.MULTILINE)
 
 
 class Dnf(Manager, Rounds):
@@ -38,7 +48,12 @@ class Dnf(Manager, Rounds):
 
     kind = "dnf"
     suffix = ".rpm"
-    leavings = (".rpmnew", ".rpmsave", ".rpmorig")
+    leavings = (".rpmnew", SAVED, ".rpmorig")
+    _answers: ClassVar[tuple[object, dict[tuple[str, ...], Done]]] = (None, {})  # of `_dnf`, and for which state
+
+    def __init__(self, context: Context, name: str, timeout: float) -> None:
+        super().__init__(context, name, timeout)
+        self._new: bool | None = None
 
     def installed(self) -> dict[str, Package]:
         """rpm's list, with dnf's reasons and locks."""
@@ -49,11 +64,11 @@ class Dnf(Manager, Rounds):
                 package = replace(package, status=SEVERAL)
             if package.name != "gpg-pubkey":
                 found[package.key] = package
-        locked = _locked()
+        locks_of = _locks()
         for key, reason in self._reasons().items():
             if key in found:
-                auto, held = "dependency" in reason, found[key].name in locked
-                found[key] = replace(found[key], auto=auto, held=held)
+                lock = " ".join(lock.text for lock in locks_of.get(found[key].name, ()))
+                found[key] = replace(found[key], auto=_is_auto(reason), held=bool(lock), lock=lock)
         return found
 
     def _reasons(self) -> dict[str, str]:
@@ -77,7 +92,9 @@ class Dnf(Manager, Rounds):
         if not ours:
             return set()
         words = [_dotted(key) for key in ours]
-        upgraded = self._table(self._run("dnf", "--cacheonly", "--assumeno", "upgrade", *words), state)
+        # Who updates a package that is locked takes the lock away first.
+        options = ("--disableplugin=versionlock", "--cacheonly", "--assumeno")
+        upgraded = self._table(self._run("dnf", *options, "upgrade", *words), state)
         found = (self._siblings(ours, state) | upgraded | self._needed_only_by(words, state)) - ours
         return found if len(found) <= MAX_COMPANIONS else set()
 
@@ -93,13 +110,16 @@ class Dnf(Manager, Rounds):
         return {key for key in source if source[key] in known and key in state}
 
     def _needed_only_by(self, words: Collection[str], state: Mapping[str, Package]) -> set[str]:
-        gone = self._table(self._dnf("remove", *words), state) if words else set()
-        return {key for key in gone if state[key].auto}
+        if not words:
+            return set()
+        options = ("--setopt=clean_requirements_on_remove=True", "--setopt=protected_packages=")
+        return {key for key in self._table(self._dnf(*options, "remove", *words), state) if state[key].auto}
 
     @staticmethod
     def _table(done: Done, state: Mapping[str, Package]) -> set[str]:
         """Keys of installed packages in what dnf says that it would do."""
-        return {f"{name}:{arch}" for name, arch in _ROW.findall(done.stdout)} & set(state)
+        replaced = [filter(None, groups) for groups in _REPLACED.findall(done.stdout)]
+        return {":".join(words) for words in (*_ROW.findall(done.stdout), *replaced)} & set(state)
 
     def config_paths(self, keys: Collection[str]) -> dict[str, set[str]]:
         """rpm's %config files."""
@@ -161,10 +181,34 @@ class Dnf(Manager, Rounds):
 
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
         """By rpm, which works when dnf does not; then for dnf nobody wished for it, and the user did."""
+        locked = _locks()
+        pins = [lock.word for one in remove for lock in locked.get(one.name, ()) if lock.pins(one)]
+        if pins:  # else nobody could install another version later
+            self._change("versionlock", "delete", *dict.fromkeys(pins))
+        names = {key.partition(":")[0] for key in archives}
+        stays = self._protect(names | {package.name for package in remove if not package.auto})
         self.run(self.name, archives, remove, forced)
+        for path in stays:
+            if os.path.lexists(path):
+                os.unlink(f"{path}{SAVED}")
+            else:
+                os.rename(f"{path}{SAVED}", path)
         unknown = [_dotted(key) for key, reason in self._reasons().items() if reason == "unknown" and key in archives]
         if unknown:
             self._change("mark", self._verbs()[False], *unknown)
+
+    def _protect(self, names: Collection[str]) -> list[str]:
+        """Paths of configuration files that are to stay, whatever rpm thinks of them: those that are still there.
+
+        What the new version brought is gone by now, so these were there before it came. Some belong to no old version;
+        rpm would rename them when the new one goes, and between two names of one file that does nothing.
+        """
+        shown = self._run("rpm", "--query", "--configfiles", *sorted(names)).stdout.splitlines() if names else []
+        stays = [path for path in dict.fromkeys(shown) if path.startswith(f"{CONFIGURATION}/")]
+        stays = [path for path in stays if os.path.isfile(path) and not os.path.lexists(f"{path}{SAVED}")]
+        for path in stays:
+            os.link(path, f"{path}{SAVED}", follow_symlinks=False)
+        return stays
 
     def remove(self, packages: Collection[Package], force: bool) -> dict[str, str]:
         """Erase, all or none."""
@@ -180,15 +224,25 @@ class Dnf(Manager, Rounds):
     def mark(self, packages: Iterable[Package]) -> None:
         """By dnf's reasons and version locks, where they differ."""
         packages = list(packages)
-        live = self.installed() if packages else {}
-        for package in packages:
-            now, word = live[package.key], _dotted(package.key)
-            if now.auto != package.auto:
-                self._change("mark", self._verbs()[package.auto], word)
-            if now.held and not package.held:
-                self._change("versionlock", "delete", package.name)
-            if package.held and not now.held:
-                self._change("versionlock", "add", package.name)
+        reasons = self._reasons() if packages else {}
+        for auto in (False, True):
+            differ = [one for one in packages if one.auto == auto != _is_auto(reasons[one.key])]
+            if differ:
+                self._change("mark", self._verbs()[auto], *(_dotted(one.key) for one in differ))
+        now, wanted = _locks(), {one.name: one.lock.split() for one in packages}
+        wrong = {name for name in wanted if wanted[name] != [lock.text for lock in now.get(name, ())]}
+        gone = [lock.word for name in sorted(wrong) for lock in now.get(name, ()) if lock.text not in wanted[name]]
+        if gone:
+            self._change("versionlock", "delete", *dict.fromkeys(gone))
+        for name in sorted(wrong):
+            there = {lock.text for lock in _locks().get(name, ())}
+            self._add_locks(name, [text for text in wanted[name] if text not in there])
+
+    def _add_locks(self, name: str, texts: list[str]) -> None:
+        if texts and self._is_new():
+            self._change("versionlock", "add", name)  # at its present version; dnf 5 takes no other words
+        elif texts:
+            self._change("versionlock", "add", "--raw", *texts)
 
     def problem(self, keys: Collection[str]) -> str:
         """Whether all that they need is there."""
@@ -197,8 +251,12 @@ class Dnf(Manager, Rounds):
 
     def _verbs(self) -> tuple[str, str]:
         """What dnf calls it to mark a package as the user's, and as there for others."""
-        new = self._run("dnf", "--version").stdout.startswith("dnf5")
-        return ("user", "dependency") if new else ("install", "remove")
+        return ("user", "dependency") if self._is_new() else ("install", "remove")
+
+    def _is_new(self) -> bool:
+        if self._new is None:
+            self._new = self._run("dnf", "--version").stdout.startswith("dnf5")
+        return self._new
 
     def _change(self, *words: str) -> None:
         done = self._run("dnf", "--quiet", "--assumeyes", "--disablerepo=*", *words)
@@ -207,8 +265,22 @@ class Dnf(Manager, Rounds):
             raise RestoreFailed(name=self.name, problem=problem, remedy="Correct what it names, then run again.")
 
     def _dnf(self, *words: str) -> Done:
-        """dnf, which is not to change anything, nor to ask a repository."""
-        return self._run("dnf", "--disablerepo=*", "--assumeno", *words)
+        """dnf, which is not to change anything, nor to ask a repository.
+
+        It takes its time, so it is asked again only when rpm's list or the file with the reasons is another one.
+        """
+        listed = self._check("rpm", "--query", "--all", f"--queryformat={_LISTED}").stdout
+        stamps = [_stamp(path) for path in REASONS]
+        state = (listed, stamps) if any(stamps) else object()
+        if Dnf._answers[0] != state:
+            Dnf._answers = state, {}
+        answers = Dnf._answers[1]
+        if words not in answers:
+            done = self._run("dnf", "--disablerepo=*", "--assumeno", *words)
+            if done.status not in (0, 1):  # 1 is its word for "no" and for nonsense
+                return done
+            answers[words] = done
+        return answers[words]
 
     def _run(self, *argv: str) -> Done:
         return self.context.run(argv, self.timeout)
@@ -230,16 +302,47 @@ def _package(line: str) -> Package:
     return Package(name, arch, version[2:] if version.startswith("0:") else version, INSTALLED)
 
 
-def _locked() -> set[str]:
-    """Names of packages that dnf must not upgrade; none where there is no such list."""
-    found: set[str] = set()
-    for path, pattern in LOCKS.items():
-        try:
-            with open(path, encoding="utf-8") as file:
-                found.update(pattern.findall(file.read()))
-        except FileNotFoundError:
-            pass  # another dnf, or one without the plugin
-    return found
+@dataclass(frozen=True)
+class _Lock:
+    """That dnf must not install another version of a package. `word` names it to `dnf versionlock delete`."""
+
+    name: str
+    text: str
+    word: str
+
+    def pins(self, package: Package) -> bool:
+        """Whether the version of this package is the one."""
+        versions = (package.version, f"0:{package.version}")
+        return any(f"{self.text}.".startswith(f"{self.name}-{version}.") for version in versions)
+
+
+def _locks() -> dict[str, list[_Lock]]:
+    """All there are, by name; none where there is no such list: another dnf, or one without the plugin."""
+    found = [_Lock(match[1], match[0].strip(), match[0].strip()) for match in _LOCK_OF_4.finditer(_read(LOCKS_OF_4))]
+    for name, conditions in _LOCK_OF_5.findall(_read(LOCKS_OF_5)):
+        found.append(_Lock(name, "-".join((name, *_VALUE.findall(conditions))), name))
+    return {lock.name: [other for other in found if other.name == lock.name] for lock in found}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _stamp(path: str) -> str:
+    """Equal for equal contents: dnf touches the file when it only reads."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _is_auto(reason: str) -> bool:
+    return "dependency" in reason
 
 
 def _dotted(key: str) -> str:
