@@ -82,7 +82,8 @@ class Pack:
 
     def read(self, place: Place) -> bytes:
         """What is at `place`, unchecked. Raises OSError, StoreCorrupt when the file ends before."""
-        data = os.pread(self._open_files(self.name).contents.fileno(), place.length, place.offset)
+        opened = self._open_files(self.name)  # held, so that no other thread has it closed before it was read
+        data = os.pread(opened.contents.fileno(), place.length, place.offset)
         if len(data) != place.length:
             raise StoreCorrupt(path=self.path, problem=f"it ends before byte {place.offset + place.length}")
         return data
