@@ -99,7 +99,8 @@ class _Apply:
         self._each(affected, _path_of, writer.link)
         touched = [comparison.entries.get(path) for path in sorted(writer.touched, reverse=True)]
         # One that is no entry went, or is only kept for what is excluded in it.
-        self._each([entry for entry in touched if entry and entry.kind == "d"], _path_of, writer.finish)
+        directories = [entry for entry in touched if entry and entry.kind == "d"]
+        self._each(directories, _path_of, lambda entry: writer.finish(entry, self._live(entry.path)))
 
     def _each(self, items: Iterable[T], path_of: Callable[[T], bytes], act: Callable[[T], object]) -> None:
         """Do the same for all; what the system refuses is told with its path."""
@@ -139,6 +140,11 @@ class _Apply:
             self._bytes += self._writer.file(entry)
         else:
             self._writer.special(entry)
+
+    def _live(self, path: bytes) -> os.stat_result | None:
+        """The directory that was there when we looked, None when there was none."""
+        live = self._comparison.found.nodes.get(path)
+        return live if live and stat.S_ISDIR(live.st_mode) else None
 
     def _refuse_conflicts(self) -> None:
         for path, problem in self._comparison.conflicts:

@@ -21,7 +21,8 @@ KINDS = {
     stat.S_IFBLK: "b",
     stat.S_IFSOCK: "s",
 }
-KEPT = ("user.", "trusted.", "security.", "system.posix_acl_access", "system.posix_acl_default")
+ACL = "system.posix_acl_access"
+KEPT = ("user.", "trusted.", "security.", ACL, "system.posix_acl_default")
 # Made by the kernel out of the inode's number and its key: it can't be put back, and is made anew.
 NOT_KEPT = frozenset({"security.evm"})
 # Labels that the system gives by itself: where the shadow has none, there was no such system, and they stay.
@@ -97,14 +98,19 @@ def without_labels(xattrs: Xattrs, entry: Entry) -> Xattrs:
 def put_back(target: Target, entry: Entry, st: os.stat_result) -> None:
     """Give what `target` holds (now `st`) the entry's metadata; only what differs is written. Raises OSError.
 
-    The order matters: a new owner clears setuid bits and capabilities, and an ACL has a part of the mode.
+    The order matters: a new owner clears setuid bits and capabilities; and where there is an ACL, the group's bits of
+    the mode are its mask, which would be the group's rights until the ACL is there.
     """
     chown = (st.st_uid, st.st_gid) != (entry.uid, entry.gid)
     if chown:
         os.chown(target, entry.uid, entry.gid)
-    if entry.kind != "l" and (chown or stat.S_IMODE(st.st_mode) != entry.mode):
-        os.chmod(target, entry.mode)
+    chmod = entry.kind != "l" and (chown or stat.S_IMODE(st.st_mode) != entry.mode)
+    acl = any(name == ACL for name, dummy in entry.xattrs)
+    if chmod:
+        os.chmod(target, entry.mode & 0o700 if acl else entry.mode)
     _put_back_xattrs(target, entry)
+    if chmod and acl:
+        os.chmod(target, entry.mode)
     if st.st_mtime_ns != entry.mtime_ns:
         os.utime(target, ns=(st.st_atime_ns, entry.mtime_ns))
 

@@ -33,6 +33,7 @@ class Writer:
         self.touched: set[bytes] = set()
         self._fs = fs
         self._contents = contents
+        self._made: dict[bytes, os.stat_result] = {}
         self._unprivileged = os.geteuid() != 0
         # Two roots may lie in one directory: this tells their temporary names apart.
         self._prefix = PREFIX + hashlib.sha256(fs.resolved or b"").hexdigest()[:8].encode("ascii")
@@ -65,12 +66,25 @@ class Writer:
         """Make a directory that only we can enter; `finish` gives it its metadata."""
         fd, name = self._directory_of(path)
         os.mkdir(name, 0o700, dir_fd=fd)
+        made = os.open(name, DIRECTORY, dir_fd=fd)
+        try:
+            st = os.fstat(made)
+            # Who may rename it could have put another in its place, which we may enter and he may not.
+            if st.st_uid != os.geteuid() or st.st_mode & 0o777 != 0o700 or os.listdir(made):
+                raise _taken()
+            self._made[path] = st
+        finally:
+            os.close(made)
         self.touched.add(path)
 
-    def finish(self, entry: Entry) -> None:
-        """Give a directory its metadata."""
+    def finish(self, entry: Entry, live: os.stat_result | None) -> None:
+        """Give a directory its metadata: the one that we made, or that was `live` when we looked."""
         fd = self._fs.dir(entry.path)
-        metadata.put_back(fd, entry, os.fstat(fd))
+        st = os.fstat(fd)
+        expected = self._made.get(entry.path, live)
+        if expected is not None and not os.path.samestat(expected, st):
+            raise _taken()
+        metadata.put_back(fd, entry, st)
 
     def file(self, entry: Entry) -> int:
         """Write a regular file; its size. Raises ContentMissing and StoreCorrupt too."""
@@ -98,7 +112,7 @@ class Writer:
             try:
                 st = os.fstat(held)
                 if metadata.kind_of(st) != entry.kind or st.st_nlink != 1:
-                    raise OSError(errno.EAGAIN, "something else took its place while it was made")
+                    raise _taken()
                 metadata.put_back(magic(held), entry, st)
             finally:
                 os.close(held)
@@ -158,10 +172,17 @@ class Writer:
         """As RootFs.at, for a change of that directory."""
         fd, name = self._fs.at(path)
         if path:
-            self.touched.add(parent_of(path))
+            parent = parent_of(path)
+            if parent in self._made and not os.path.samestat(self._made[parent], os.fstat(fd)):
+                raise _taken()
+            self.touched.add(parent)
             if self._unprivileged:
                 _make_writable(fd)
         return fd, name
+
+
+def _taken() -> OSError:
+    return OSError(errno.EAGAIN, "something else took its place while it was made")
 
 
 def _make_writable(fd: int) -> None:

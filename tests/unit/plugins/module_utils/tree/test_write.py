@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +24,12 @@ from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply a
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.apply import apply
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.entry import Entry, encode
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.scan import TreeOptions
+from ansible_collections.umbra.rollback.plugins.module_utils.tree.write import Writer
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
 
 from .trees import (
     NAMING,
+    NOBODY,
     ROOTS,
     before_each_call,
     break_small,
@@ -299,3 +302,62 @@ def test_a_symlink_of_another_user_above_the_root_is_not_followed(tmp_path: Path
         "Look where it leads; then restore as its owner, or remove it."
     )
     assert os.listdir(tmp_path / "outside") == []
+
+
+@root_only
+@pytest.mark.parametrize("name", ["etc", "empty"])
+def test_a_directory_swapped_for_another_gets_no_owner_and_no_mode(
+    tmp_path: Path, contents: MemoryContents, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whoever may rename what is restored puts somebody's private directory there, before the metadata is put back."""
+    root = build_small(tmp_path / "root")
+    os.chown(root / name, NOBODY, NOBODY)
+    good = shadow(root, contents)
+    if name == "etc":
+        (root / "etc").chmod(0o700)
+    else:
+        (root / "empty").rmdir()  # it will be made
+    secret = tmp_path / "root" / "secret"
+    secret.mkdir(0o700)
+    (secret / "key").touch()
+    finish = Writer.finish
+    swapped: list[Path] = []
+
+    def swap(self: Writer, entry: Entry, live: os.stat_result | None) -> None:
+        if not swapped:
+            swapped.append((root / name).rename(tmp_path / "away"))
+            secret.rename(root / name)
+        finish(self, entry, live)
+
+    monkeypatch.setattr(Writer, "finish", swap)
+    try:
+        restore(root, good, contents, exclude=("secret",))  # may still hold the right one, and go on with it
+    except RestoreFailed as error:
+        assert "something else took its place" in str(error)
+    assert swapped
+    found = (root / name).lstat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (0, 0, 0o700)
+    assert os.listdir(root / name) == ["key"]
+
+
+@root_only
+def test_an_acl_is_there_before_the_group_bits_that_are_its_mask(
+    tmp_path: Path, contents: MemoryContents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build_small(tmp_path / "root")
+    conf = root / "etc" / "app.conf"
+    subprocess.run(["setfacl", "-m", "g::-,u:65534:rwx,m::rwx", str(conf)], check=True)
+    good, before = shadow(root, contents), picture(root)
+    conf.unlink()
+    modes: list[int] = []
+    chmod = os.chmod
+
+    def note(target: int, mode: int) -> None:
+        modes.append(mode)
+        chmod(target, mode)
+
+    monkeypatch.setattr("os.chmod", note)
+    restore(root, good, contents)
+    monkeypatch.undo()
+    assert modes == [0o600, 0o674]
+    assert picture(root) == before
