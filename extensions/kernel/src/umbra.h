@@ -1,0 +1,327 @@
+/* Copyright (c) 2026 The umbra.rollback authors
+ * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * The kernel's C part: what is hot when a tree is shadowed, compared and restored. Nothing here knows Python.
+ *
+ * One rule holds everywhere: the kernel decides the plain cases, and leaves every other one, errors above all, to the
+ * pure twin, which is the specification. So a function either says what it found, or that it does not know. */
+#ifndef UMBRA_H
+#define UMBRA_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define DIGEST 32
+#define SMALL (128u << 10) /* contents up to so many bytes go into packs */
+
+/* --- threads.c */
+
+typedef struct Job Job;
+/* Called in each thread until `job_next` has nothing left, or the job is ended. */
+typedef void (*Work)(Job *job, void *arg, int thread);
+/* Called in the thread that waits, about ten times a second; anything but 0 ends the job. */
+typedef int (*Poll)(void *context);
+/* 0; -1 when a thread could not be made, 1 when `poll` ended the job. */
+int job_run(Work work, void *arg, int threads, Poll poll, void *context);
+/* The next of `count` numbers, each given out once; -1 at the end. */
+int64_t job_next(Job *job, int64_t count);
+int job_ended(Job *job);
+void job_end(Job *job);
+
+/* --- sha256.c */
+
+typedef struct Sha256 Sha256;
+/* Take SHA-256 from the libcrypto at `path`, which the process has loaded already; 0 when that works. */
+int sha256_use(const char *path);
+/* Take none, and the processor's instructions only where that is asked for. For tests. */
+void sha256_use_own(int instructions);
+/* "libcrypto", "sha-ni", "portable". */
+const char *sha256_name(void);
+Sha256 *sha256_new(void); /* NULL: no memory, or libcrypto refuses */
+void sha256_free(Sha256 *state);
+int sha256_begin(Sha256 *state);
+int sha256_add(Sha256 *state, const void *data, size_t size);
+int sha256_end(Sha256 *state, uint8_t digest[DIGEST]);
+int sha256_of(Sha256 *state, const void *data, size_t size, uint8_t digest[DIGEST]);
+
+/* --- text.c: growing bytes, numbers, names */
+
+typedef struct {
+    char *data;
+    size_t size, room;
+} Text;
+int text_room(Text *text, size_t more); /* 0, or -1 without memory */
+int text_add(Text *text, const void *data, size_t size);
+int text_number(Text *text, int64_t number);
+int text_unsigned(Text *text, uint64_t number);
+int text_octal(Text *text, unsigned number);
+int text_escaped(Text *text, const char *data, size_t size);
+int text_hex(Text *text, const uint8_t digest[DIGEST]);
+void text_free(Text *text);
+/* Numbers as the formats write them (no sign but "-", no zero in front); the end, or NULL. */
+const char *read_unsigned(const char *at, const char *end, uint64_t most, uint64_t *number);
+const char *read_signed(const char *at, const char *end, int64_t *number);
+int read_hex(const char *at, uint8_t digest[DIGEST]);
+/* What was escaped, into `out` (as long as the field); its size, or -1 when it is not written as it should be. */
+ssize_t unescape(const char *field, size_t size, char *out);
+
+/* --- scan.c: a tree as it is */
+
+typedef struct {
+    uint64_t dev, ino, rdev;
+    int64_t size, mtime, ctime, blocks;
+    uint32_t mode, nlink, uid, gid;
+} Stat;
+
+typedef struct Dir Dir;
+typedef struct {
+    const char *name;
+    Dir *parent; /* NULL: the root */
+    Dir *dir;    /* of a directory: what is in it */
+    Stat st;
+    uint32_t name_size;
+    uint32_t state; /* what a pass over the tree has made of it */
+} Node;
+
+struct Dir {
+    Dir *parent, *next;
+    Node *node, *nodes;
+    uint32_t *order; /* positions in `nodes`, twice for a directory: itself, and (| INSIDE) what is in it */
+    char *names, *path;
+    size_t path_size; /* relative to the root */
+    uint32_t count, items;
+    int fd, users, partial;
+};
+
+typedef struct {
+    char kind; /* m: mounted there, x: excluded, t: a temporary of ours */
+    char *path;
+    size_t size;
+} LeftOut;
+
+typedef struct Roots {
+    int parent_fd;
+    const char *name;
+    int one_device;
+    uint64_t device;
+} Roots;
+
+typedef struct {
+    Roots roots;
+    Node root;
+    Dir *dirs; /* all, to be freed */
+    Node **order;
+    size_t count;
+    LeftOut *left_out;
+    size_t left_out_count, left_out_room;
+    int absent;
+} Tree;
+
+typedef struct {
+    const char *const *mounts; /* relative paths */
+    const size_t *mount_sizes;
+    size_t mount_count;
+    const uint64_t (*untouched)[2]; /* device, inode */
+    size_t untouched_count;
+    /* Sets flags[i] for each name of `dir` that is excluded; anything but 0 ends the scan. NULL: nothing is. */
+    int (*exclude)(void *context, const Dir *dir, uint8_t *flags);
+    void *context;
+} ScanOptions;
+
+/* 0: all of it is in `tree`; 1: ended by `poll` or `exclude`; -1: something is odd, let the pure twin look. */
+int tree_scan(Tree *tree, const Roots *roots, const ScanOptions *options, int threads, Poll poll, void *context);
+void tree_free(Tree *tree);
+/* The path of a node into `out`; its size. */
+size_t node_path(const Node *node, Text *out);
+/* -1: a time that 64 bits of nanoseconds don't hold (before 1677, after 2262); the pure twin knows such. */
+int stat_take(Stat *to, const void *from);
+/* A descriptor of the directory `path` below the root, opened name by name, or -1; the caller closes it. */
+int open_below(const Roots *roots, const char *path, size_t size);
+const Node *tree_find(const Tree *tree, const char *path, size_t size);
+
+/* --- xattrs.c */
+
+/* The attributes that are kept, as the fields of a listing (" name value ..."); 0, or -1: let the pure twin look. */
+int xattrs_read(int fd, int root_user, Text *out, Text *scratch);
+int xattrs_read_path(const char *path, int root_user, Text *out, Text *scratch);
+
+/* --- listing.c: a listing and its stat index, read */
+
+typedef struct {
+    const char *text, *path, *tail, *stat; /* tail: behind the path; stat: its line in the index, or NULL */
+    int64_t mtime, size;
+    uint32_t text_size, path_size, tail_size, mode, uid, gid;
+    char kind;
+    uint8_t sparse, state;
+} Line;
+
+typedef struct {
+    Line *lines;
+    size_t count;
+    char *names; /* paths that had to be unescaped */
+    int64_t started;
+    int has_stats, has_links;
+} Listing;
+
+/* 0, or -1 when it is not just as the pure twin writes it. The texts must outlive the listing. */
+int listing_read(Listing *listing, const char *data, size_t size);
+/* 0, or -1 when the index does not belong to it. */
+int listing_index(Listing *listing, const char *data, size_t size, const char *tree_hex);
+void listing_free(Listing *listing);
+ssize_t listing_find(const Listing *listing, const char *path, size_t size);
+/* Whether the line's stat in the index is this one, and proves that nothing changed. */
+int line_is_same(const Listing *listing, const Line *line, const Stat *st);
+const char *line_digest(const Line *line); /* of a file: 64 hexadecimal digits */
+size_t line_own_size(const Line *line);    /* of a file's tail, without attributes */
+
+/* --- batch.c: things of one directory, looked at together */
+
+typedef struct {
+    uint32_t start, end;
+} Batch;
+
+/* Cut `count` things into batches that share a parent; how many, or -1. `parent(context, i)` is the same for the same;
+ * `size`, unless NULL, says how many bytes a thing has, so that large ones are shared out too. */
+ssize_t batch_cut(size_t count, const void *(*parent)(void *context, size_t i), int64_t (*size)(void *context, size_t i),
+                  void *context, Batch **batches);
+
+/* What one thread reads with. */
+typedef struct {
+    Job *job;
+    Sha256 *sha;
+    char *buffer; /* BUFFER bytes */
+    Text extra, scratch;
+    int root_user;
+} Reader;
+#define BUFFER (256u << 10)
+int reader_open(Reader *reader, Job *job, int root_user);
+void reader_close(Reader *reader);
+
+/* Read a node in the directory `fd`. A file is read and hashed whole, by its size in `st`, which becomes what it was
+ * before; its data is in `buffer` when it fits. `extra` are the fields behind its own: of a symlink its text, and
+ * attributes. 0, or -1: let the pure twin look. */
+int read_file(Reader *reader, int fd, const char *name, Stat *st, uint8_t digest[DIGEST]);
+int read_directory(Reader *reader, int fd, const char *name, Stat *st);
+int read_symlink(Reader *reader, int fd, const char *name, Stat *st);
+
+/* --- capture.c */
+
+/* What a pass over the tree has made of a node: left to the pure twin, as last time, to be read, read, gone. */
+enum { NODE_OTHER = 0, NODE_SAME, NODE_READ, NODE_DONE };
+
+typedef struct {
+    uint8_t digest[DIGEST];
+    char *extra;
+    uint32_t extra_size;
+} Found;
+
+/* Takes contents: `count` digests and sizes, `data` one after the other; anything but 0 ends the job. */
+typedef int (*Sink)(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
+                    size_t size);
+/* Adds the line of a node that was left to the pure twin and of its stat; or none, when it is gone. */
+typedef int (*Other)(void *context, size_t position, Text *listing, Text *stats, int64_t *bytes);
+
+typedef struct {
+    Tree *tree;
+    const Listing *previous; /* or NULL */
+    uint32_t *line_of;       /* by position in tree->order: number of the line + 1, 0: none */
+    Found *found;            /* of each in `read` */
+    uint32_t *read;          /* positions in tree->order */
+    size_t read_count, same;
+    int root_user;
+    Sink sink;
+    void *sink_context;
+} Capture;
+
+int capture_match(Capture *capture);
+int capture_queue(Capture *capture); /* what is to be read; after the match, and after some were found to be lost */
+int capture_read(Capture *capture, int threads, Poll poll, void *context);
+int capture_write(Capture *capture, Other other, void *context, Text *listing, Text *stats, int64_t *bytes);
+void capture_free(Capture *capture);
+
+/* --- compare.c */
+
+enum { LINE_PROVEN = 0, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK };
+
+typedef struct {
+    Tree *tree;
+    Listing *listing;
+    uint32_t *node_of; /* by line: position in tree->order + 1 */
+    uint32_t *extra;   /* positions in tree->order that have no line */
+    size_t extra_count;
+    int root_user;
+} Comparison;
+
+int compare_match(Comparison *comparison);
+int compare_look(Comparison *comparison, int threads, Poll poll, void *context);
+void compare_free(Comparison *comparison);
+
+/* Walks tree and listing side by side: each node (position, or -1) with its line (number, or -1), in order. */
+typedef void (*Pair)(void *context, ssize_t position, ssize_t number);
+int pair_up(const Tree *tree, const Listing *listing, Pair pair, void *context);
+
+/* --- packs.c */
+
+typedef struct {
+    int32_t pack; /* -1: in none */
+    uint32_t length;
+    uint64_t offset;
+} Place;
+
+typedef struct {
+    const uint8_t *data; /* the whole index, mapped */
+    size_t rows, size;
+    uint64_t pack_size;
+    int fd; /* of the pack */
+} Index;
+
+/* 0, or -1 when it is no whole index. */
+int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd);
+void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places);
+/* Read and check each content once; bad[i] is set for what could not be read or is something else, and `good` is how
+ * many bytes the others have. */
+int packs_verify(const Index *packs, size_t count, const uint8_t *digests, const Place *places, size_t wanted,
+                 uint8_t *bad, int64_t *good, int threads, Poll poll, void *context);
+
+/* --- create.c */
+
+typedef struct {
+    uint64_t dev, ino; /* 0: not made */
+} Identity;
+
+typedef struct {
+    const Roots *roots;
+    const Listing *listing;
+    const Index *packs;
+    size_t pack_count;
+    const uint32_t *lines; /* numbers of lines, ascending */
+    const Place *places;   /* of each */
+    size_t count;
+    uint8_t *done;         /* set for what was made */
+    const char *prefix;    /* of temporary names */
+    const Identity *made;  /* by line, of the directories that this restore has made */
+} Create;
+
+int create_files(Create *create, int threads, Poll poll, void *context);
+/* Make directories that only we may enter, in the order given; how many, stopping at the first that fails. */
+size_t create_directories(const Roots *roots, const Listing *listing, const uint32_t *lines, size_t count, Identity *made);
+/* Give the directories that were made their metadata, in the order given; done[i] is set where that worked. */
+void finish_directories(const Roots *roots, const Listing *listing, const uint32_t *lines, size_t count,
+                        const Identity *made, uint8_t *done);
+
+/* --- stream.c */
+
+/* Begin to write that part of a file to the disk, where the system can. */
+void stream_write_soon(int fd, int64_t at, int64_t size);
+
+/* Hash what `source` reads from 0 on, `size` bytes, and write it to `target` unless that is -1; how many, or -errno of
+ * reading. `refused` becomes the errno of writing. */
+int64_t stream_copy(int source, int target, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
+                    void *context);
+
+#endif

@@ -1,0 +1,858 @@
+# cython: language_level=3, binding=False, embedsignature=True
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The native twin of umbra.rollback's kernel: trees, packs and graphs, without the GIL.
+
+It decides the plain cases. What it returns as None, or lists as left over, the pure twin decides: the specification is
+there, and so are all errors for people. What needs waiting can be interrupted.
+"""
+
+import os
+
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+cdef extern from "umbra.h" nogil:
+    ctypedef int (*Poll)(void *)
+    int DIGEST
+    int sha256_use(const char *path)
+    void sha256_use_own(int instructions)
+    const char *sha256_name()
+
+    ctypedef struct Text:
+        char *data
+        size_t size
+    int text_add(Text *text, const void *data, size_t size)
+    void text_free(Text *text)
+
+    ctypedef struct Stat:
+        uint64_t dev, ino, rdev
+        int64_t size, mtime, ctime, blocks
+        uint32_t mode, nlink, uid, gid
+    ctypedef struct CDir "Dir":
+        CNode *nodes
+        char *path
+        size_t path_size
+        uint32_t count
+    ctypedef struct CNode "Node":
+        const char *name
+        CDir *parent
+        Stat st
+        uint32_t name_size, state
+    ctypedef struct LeftOut:
+        char kind
+        char *path
+        size_t size
+    ctypedef struct Roots:
+        int parent_fd
+        const char *name
+        int one_device
+        uint64_t device
+    ctypedef struct CTree "Tree":
+        Roots roots
+        CNode **order
+        size_t count, left_out_count
+        LeftOut *left_out
+        int absent
+    ctypedef struct ScanOptions:
+        const char **mounts
+        const size_t *mount_sizes
+        size_t mount_count
+        const uint64_t (*untouched)[2]
+        size_t untouched_count
+        int (*exclude)(void *context, const CDir *dir, uint8_t *flags)
+        void *context
+    int tree_scan(CTree *tree, const Roots *roots, const ScanOptions *options, int threads, Poll poll, void *context)
+    void tree_free(CTree *tree)
+    size_t node_path(const CNode *node, Text *out)
+    const CNode *tree_find(const CTree *tree, const char *path, size_t size)
+
+    ctypedef struct Line:
+        const char *text
+        const char *path
+        int64_t size
+        uint32_t text_size, path_size
+        char kind
+        uint8_t sparse, state
+    ctypedef struct CListing "Listing":
+        Line *lines
+        size_t count
+        int has_stats
+    int listing_read(CListing *listing, const char *data, size_t size)
+    int listing_index(CListing *listing, const char *data, size_t size, const char *tree_hex)
+    void listing_free(CListing *listing)
+    ssize_t listing_find(const CListing *listing, const char *path, size_t size)
+    const char *line_digest(const Line *line)
+    int read_hex(const char *at, uint8_t *digest)
+
+    int NODE_OTHER, NODE_SAME, NODE_READ, NODE_DONE
+    ctypedef struct CCapture "Capture":
+        CTree *tree
+        const CListing *previous
+        uint32_t *line_of
+        size_t read_count, same
+        int root_user
+        int (*sink)(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
+                    size_t size)
+        void *sink_context
+    int capture_match(CCapture *capture)
+    int capture_queue(CCapture *capture)
+    int capture_read(CCapture *capture, int threads, Poll poll, void *context)
+    int capture_write(CCapture *capture,
+                      int (*other)(void *context, size_t position, Text *listing, Text *stats, int64_t *bytes),
+                      void *context, Text *listing, Text *stats, int64_t *bytes)
+    void capture_free(CCapture *capture)
+
+    int line_is_same(const CListing *listing, const Line *line, const Stat *st)
+
+    int LINE_PROVEN, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK
+    ctypedef struct CComparison "Comparison":
+        CTree *tree
+        CListing *listing
+        uint32_t *node_of
+        uint32_t *extra
+        size_t extra_count
+        int root_user
+    int compare_match(CComparison *comparison)
+    int compare_look(CComparison *comparison, int threads, Poll poll, void *context)
+    void compare_free(CComparison *comparison)
+
+    ctypedef struct Place:
+        int32_t pack
+        uint32_t length
+    ctypedef struct Index:
+        const uint8_t *data
+        size_t rows
+    int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd)
+    void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places)
+    int packs_verify(const Index *packs, size_t count, const uint8_t *digests, const Place *places, size_t wanted,
+                     uint8_t *bad, int64_t *good, int threads, Poll poll, void *context)
+
+    ctypedef struct Identity:
+        uint64_t dev, ino
+    ctypedef struct Create:
+        const Roots *roots
+        const CListing *listing
+        const Index *packs
+        size_t pack_count
+        const uint32_t *lines
+        const Place *places
+        size_t count
+        uint8_t *done
+        const char *prefix
+        const Identity *made
+    int create_files(Create *create, int threads, Poll poll, void *context)
+    size_t create_directories(const Roots *roots, const CListing *listing, const uint32_t *lines, size_t count,
+                              Identity *made)
+    void finish_directories(const Roots *roots, const CListing *listing, const uint32_t *lines, size_t count,
+                            const Identity *made, uint8_t *done)
+
+    void stream_write_soon(int fd, int64_t at, int64_t size)
+    int64_t stream_copy(int source, int target, int64_t size, uint8_t *digest, int *refused, Poll poll,
+                        void *context)
+
+VERSION = "0.1.0"
+DEF_SMALL = 128 << 10
+
+
+def use_libcrypto(path):
+    """Take SHA-256 from the libcrypto at `path` (bytes), which this process has loaded; whether that works."""
+    return sha256_use(path) == 0
+
+
+def use_own(bint instructions):
+    """Take no libcrypto, and the processor's instructions only if asked to; for tests."""
+    sha256_use_own(instructions)
+
+
+def hashing():
+    """Where SHA-256 comes from: "libcrypto", "sha-ni" or "portable"."""
+    return sha256_name().decode("ascii")
+
+
+# --- what the C part calls back
+
+cdef class Caught:
+    """The first exception that a callback met, raised again when the threads have ended."""
+    cdef object error
+
+    cdef void keep(self, object error):
+        if self.error is None:
+            self.error = error
+
+    cdef int settle(self, int result) except -2:
+        """Raise what was caught; MemoryError for -1."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        if result < 0:
+            raise MemoryError()
+        return result
+
+
+cdef int poll(void *context) noexcept with gil:
+    caught = <Caught>context
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        caught.keep(error)
+        return 1
+    return 0
+
+
+cdef class Excluding(Caught):
+    cdef object matches
+
+
+cdef int exclude(void *context, const CDir *found, uint8_t *flags) noexcept with gil:
+    call = <Excluding>context
+    cdef uint32_t number
+    try:
+        path = PyBytes_FromStringAndSize(found.path, found.path_size)
+        prefix = path + b"/" if path else b""
+        for number in range(found.count):
+            name = PyBytes_FromStringAndSize(found.nodes[number].name, found.nodes[number].name_size)
+            flags[number] = bool(call.matches(prefix + name, name))
+            if call.error is not None:  # an interrupt: there may be many names
+                return 1
+    except BaseException as error:
+        call.keep(error)
+        return 1
+    return 0
+
+
+cdef class Sinking(Caught):
+    cdef object take
+
+
+cdef int sink(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
+              size_t size) noexcept with gil:
+    call = <Sinking>context
+    cdef size_t number
+    try:
+        call.take(
+            PyBytes_FromStringAndSize(<const char *>digests, count * DIGEST),
+            [sizes[number] for number in range(count)],
+            PyBytes_FromStringAndSize(data, size),
+        )
+    except BaseException as error:
+        call.keep(error)
+        return 1
+    return 0
+
+
+# --- trees
+
+cdef object stat_result(const Stat *st):
+    return os.stat_result(
+        (st.mode, st.ino, st.dev, st.nlink, st.uid, st.gid, st.size, 0, st.mtime // 1000000000,
+         st.ctime // 1000000000),
+        {
+            "st_mtime_ns": st.mtime,
+            "st_ctime_ns": st.ctime,
+            "st_mtime": st.mtime / 1e9,
+            "st_ctime": st.ctime / 1e9,
+            "st_blocks": st.blocks,
+            "st_rdev": st.rdev,
+        },
+    )
+
+
+cdef class Tree:
+    """A tree as it was when it was scanned; nodes are numbered in the order of a listing. See `scan`."""
+    cdef CTree tree
+    cdef bytes name
+
+    def __dealloc__(self):
+        tree_free(&self.tree)
+
+    def __len__(self):
+        return self.tree.count
+
+    def path(self, size_t number):
+        """The path of a node (bytes, relative to the root)."""
+        cdef Text path
+        if number >= self.tree.count:
+            raise IndexError(number)
+        memset(&path, 0, sizeof(path))
+        try:
+            node_path(self.tree.order[number], &path)
+            return PyBytes_FromStringAndSize(path.data, path.size)
+        finally:
+            text_free(&path)
+
+    def stat(self, size_t number):
+        """What stat said of a node, without atime (an os.stat_result)."""
+        if number >= self.tree.count:
+            raise IndexError(number)
+        return stat_result(&self.tree.order[number].st)
+
+    def find(self, bytes path):
+        """What stat said of the node at `path`, or None."""
+        cdef const CNode *node = tree_find(&self.tree, path, len(path))
+        return stat_result(&node.st) if node != NULL else None
+
+    def sizes(self):
+        """How many bytes the files with one name have, and the numbers of those with several."""
+        cdef size_t number
+        cdef int64_t total = 0
+        cdef CNode *node
+        several = []
+        for number in range(self.tree.count):
+            node = self.tree.order[number]
+            if (node.st.mode & 0o170000) == 0o100000:
+                if node.st.nlink == 1:
+                    total += node.st.size
+                else:
+                    several.append(number)
+        return total, several
+
+    def left_out(self):
+        """(kind, path) of what is there and doesn't count: m mounted there, x excluded, t a temporary of ours."""
+        cdef size_t number
+        found = []
+        for number in range(self.tree.left_out_count):
+            one = self.tree.left_out[number]
+            found.append((chr(one.kind), PyBytes_FromStringAndSize(one.path, one.size)))
+        return found
+
+
+def scan(int parent_fd, bytes name, bint one_device, mounts, untouched, matches, int threads):
+    """Look at the whole tree at `name` in the directory `parent_fd`, which the Tree uses as long as it lives.
+
+    `mounts` are relative paths not to enter, `untouched` (device, inode) of directories not to enter, `matches(path,
+    name)` whether a name is excluded (None: none is). None when something is odd: the pure twin has to look.
+    """
+    cdef Tree made = Tree()
+    cdef Excluding context = Excluding()
+    cdef Roots roots
+    cdef ScanOptions options
+    cdef const char **paths = <const char **>calloc(len(mounts) + 1, sizeof(char *))
+    cdef size_t *sizes = <size_t *>calloc(len(mounts) + 1, sizeof(size_t))
+    cdef uint64_t *pairs = <uint64_t *>calloc(len(untouched) + 1, 2 * sizeof(uint64_t))
+    cdef int result
+    try:
+        if paths == NULL or sizes == NULL or pairs == NULL:
+            raise MemoryError()
+        mounts = list(mounts)
+        for number, path in enumerate(mounts):
+            paths[number] = PyBytes_AsString(path)
+            sizes[number] = len(path)
+        for number, (device, inode) in enumerate(untouched):
+            pairs[2 * number] = device
+            pairs[2 * number + 1] = inode
+        made.name = name
+        roots.parent_fd, roots.name, roots.one_device, roots.device = parent_fd, made.name, one_device, 0
+        options.mounts, options.mount_sizes, options.mount_count = paths, sizes, len(mounts)
+        options.untouched = <const uint64_t (*)[2]>pairs
+        options.untouched_count = len(untouched)
+        options.exclude = NULL
+        if matches is not None:
+            options.exclude = exclude
+        options.context = <void *>context
+        context.matches = matches
+        with nogil:
+            result = tree_scan(&made.tree, &roots, &options, threads, poll, <void *>context)
+        if context.error is not None:
+            context.settle(result)
+        return made if result == 0 else None
+    finally:
+        free(paths)
+        free(sizes)
+        free(pairs)
+
+
+# --- listings
+
+cdef class Listing:
+    """A listing that is just as the pure twin writes it, and the stat index that belongs to it. See `listing`."""
+    cdef CListing listing
+    cdef bytes data, stats
+
+    def __dealloc__(self):
+        listing_free(&self.listing)
+
+    def __len__(self):
+        return self.listing.count
+
+    def index(self, bytes stats, bytes tree):
+        """Take the stat index of the listing with digest `tree` (64 hexadecimal digits); whether it belongs to it."""
+        if len(tree) != 2 * DIGEST:
+            return False
+        self.stats = stats
+        return listing_index(&self.listing, stats, len(stats), tree) == 0
+
+    def line(self, size_t number):
+        """One line (str), without its end."""
+        if number >= self.listing.count:
+            raise IndexError(number)
+        line = self.listing.lines[number]
+        return PyBytes_FromStringAndSize(line.text, line.text_size).decode("ascii")
+
+    def find(self, bytes path):
+        """The number of the line for `path`, or None."""
+        found = listing_find(&self.listing, path, len(path))
+        return None if found < 0 else found
+
+    def links(self):
+        """The numbers of the lines that are other names of a file."""
+        cdef size_t number
+        return [number for number in range(self.listing.count) if self.listing.lines[number].kind == b"h"]
+
+    def digests(self):
+        """The digest (32 bytes) of each file, one after the other."""
+        cdef size_t number, count = 0
+        cdef bytes made
+        cdef uint8_t *at
+        for number in range(self.listing.count):
+            count += self.listing.lines[number].kind == b"f"
+        made = PyBytes_FromStringAndSize(NULL, count * DIGEST)
+        at = <uint8_t *>PyBytes_AsString(made)
+        for number in range(self.listing.count):
+            if self.listing.lines[number].kind == b"f":
+                read_hex(line_digest(&self.listing.lines[number]), at)
+                at += DIGEST
+        return made
+
+
+def listing(bytes data):
+    """The Listing in `data`, or None when it is not just as it should be: the pure twin says what is wrong."""
+    cdef Listing made = Listing()
+    cdef const char *at = data
+    cdef size_t size = len(data)
+    cdef int result
+    made.data = data
+    with nogil:
+        result = listing_read(&made.listing, at, size)
+    return made if result == 0 else None
+
+
+# --- shadowing
+
+cdef class Others(Caught):
+    cdef dict lines
+
+
+cdef int other(void *context, size_t position, Text *listing, Text *stats, int64_t *total) noexcept with gil:
+    call = <Others>context
+    cdef bytes line, stat
+    try:
+        found = call.lines.get(position)
+        if found is None:
+            return 0
+        line, stat, size = found
+        if text_add(listing, PyBytes_AsString(line), len(line)) or text_add(stats, PyBytes_AsString(stat), len(stat)):
+            raise MemoryError()
+        total[0] += size
+    except BaseException as error:
+        call.keep(error)
+        return 1
+    return 0
+
+
+cdef class Capture:
+    """One shadow of a tree: `match` it with the last one, tell what is `lost`, `read`, and `write` the new listing."""
+    cdef CCapture capture
+    cdef Tree tree
+    cdef Listing previous
+
+    def __init__(self, Tree tree not None, Listing previous, bint root_user):
+        self.tree, self.previous = tree, previous
+        self.capture.tree = &tree.tree
+        self.capture.previous = &previous.listing if previous is not None else NULL
+        self.capture.root_user = root_user
+
+    def __dealloc__(self):
+        capture_free(&self.capture)
+
+    def match(self):
+        """Find what is as it was; how many."""
+        cdef int result
+        if self.capture.line_of != NULL:
+            raise RuntimeError("was matched before")
+        with nogil:
+            result = capture_match(&self.capture)
+        if result:
+            raise MemoryError()
+        return self.capture.same
+
+    def digests(self):
+        """The digest (32 bytes) of each file that is as it was, one after the other."""
+        cdef size_t number, count = 0
+        cdef CTree *tree = self.capture.tree
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, self.capture.same * DIGEST)
+        cdef char *at = PyBytes_AsString(made)
+        cdef const Line *line
+        for number in range(tree.count):
+            if tree.order[number].state == NODE_SAME:
+                line = &self.capture.previous.lines[self.capture.line_of[number] - 1]
+                if line.kind == b"f":
+                    read_hex(line_digest(line), <uint8_t *>at + count * DIGEST)
+                    count += 1
+        return made[:count * DIGEST]
+
+    def lost(self, bytes flags):
+        """Of what `digests` gave, what is flagged is to be read again, or is left over; how many are."""
+        cdef size_t number, count = 0, lost = 0
+        cdef CTree *tree = self.capture.tree
+        cdef const char *at = flags
+        cdef CNode *node
+        for number in range(tree.count):
+            node = tree.order[number]
+            if node.state == NODE_SAME and self.capture.previous.lines[self.capture.line_of[number] - 1].kind == b"f":
+                if count >= <size_t>len(flags):
+                    raise ValueError("fewer flags than digests")
+                if at[count]:
+                    node.state = NODE_READ if node.st.size <= DEF_SMALL else NODE_OTHER
+                    self.capture.line_of[number] = 0
+                    self.capture.same -= 1
+                    lost += 1
+                count += 1
+        return lost
+
+    def read(self, take, int threads):
+        """Read what has to be read. Contents go to `take(digests, sizes, data)`: 32 bytes each, numbers, bytes."""
+        cdef Sinking context = Sinking()
+        cdef int result
+        context.take = take
+        self.capture.sink = sink
+        self.capture.sink_context = <void *>context
+        if self.capture_queue():
+            raise MemoryError()
+        with nogil:
+            result = capture_read(&self.capture, threads, poll, <void *>context)
+        context.settle(result)
+
+    cdef int capture_queue(self):
+        if self.capture.read_count:
+            raise RuntimeError("was read before")
+        return capture_queue(&self.capture)
+
+    def others(self):
+        """The numbers of the nodes that are left over, in order."""
+        cdef size_t number
+        cdef CTree *tree = self.capture.tree
+        return [number for number in range(tree.count) if tree.order[number].state == NODE_OTHER]
+
+    def files_read(self):
+        """How many files were read."""
+        cdef size_t number, count = 0
+        cdef CTree *tree = self.capture.tree
+        for number in range(tree.count):
+            count += tree.order[number].state == NODE_DONE and (tree.order[number].st.mode & 0o170000) == 0o100000
+        return count
+
+    def line_of(self, size_t number):
+        """The last line (str) of a node that stat says is as it was, or None."""
+        if number >= self.tree.tree.count:
+            raise IndexError(number)
+        if not self.capture.line_of[number]:
+            return None
+        return self.previous.line(self.capture.line_of[number] - 1)
+
+    def write(self, dict lines):
+        """The listing, the lines of the stat index, and how many bytes the files have.
+
+        `lines` has for the number of each node that was left over: its line and its line of the index, with their
+        ends (bytes), and its size; those that are not in it are gone.
+        """
+        cdef Others context = Others()
+        cdef Text listing, stats
+        cdef int64_t total = 0
+        cdef int result
+        memset(&listing, 0, sizeof(listing))
+        memset(&stats, 0, sizeof(stats))
+        context.lines = lines
+        try:
+            with nogil:
+                result = capture_write(&self.capture, other, <void *>context, &listing, &stats, &total)
+            context.settle(result)
+            return (
+                PyBytes_FromStringAndSize(listing.data, listing.size),
+                PyBytes_FromStringAndSize(stats.data, stats.size),
+                total,
+            )
+        finally:
+            text_free(&listing)
+            text_free(&stats)
+
+
+# --- comparing and making
+
+cdef class Comparison:
+    """A tree held against a listing. `missing` is then made by `make_directories`, `make_files`, and `finish`."""
+    cdef CComparison comparison
+    cdef Tree tree
+    cdef Listing listing
+    cdef Roots roots
+    cdef uint8_t *is_made  # by line
+    cdef Identity *identities  # by line, of directories that were made
+    cdef uint32_t *lines
+
+    def __init__(self, Tree tree not None, Listing listing not None, bint root_user, int threads):
+        cdef Caught context = Caught()
+        cdef int result
+        self.tree, self.listing = tree, listing
+        self.comparison.tree, self.comparison.listing = &tree.tree, &listing.listing
+        self.comparison.root_user = root_user
+        self.roots = tree.tree.roots
+        if tree.tree.absent:
+            self.roots.device = os.fstat(self.roots.parent_fd).st_dev
+        self.is_made = <uint8_t *>calloc(listing.listing.count + 1, 1)
+        self.lines = <uint32_t *>malloc((listing.listing.count + 1) * sizeof(uint32_t))
+        self.identities = <Identity *>calloc(listing.listing.count + 1, sizeof(Identity))
+        if self.is_made == NULL or self.lines == NULL or self.identities == NULL:
+            raise MemoryError()
+        with nogil:
+            result = compare_match(&self.comparison)
+            if not result:
+                result = compare_look(&self.comparison, threads, poll, <void *>context)
+        context.settle(result)
+
+    def __dealloc__(self):
+        compare_free(&self.comparison)
+        free(self.is_made)
+        free(self.identities)
+        free(self.lines)
+
+    cdef list _numbers(self, int state):
+        cdef size_t number
+        return [
+            number for number in range(self.listing.listing.count)
+            if self.listing.listing.lines[number].state == state and not self.is_made[number]
+        ]
+
+    def undecided(self):
+        """Numbers of lines that are left over, in order."""
+        return self._numbers(LINE_UNDECIDED)
+
+    def missing(self):
+        """Numbers of lines that have no node, and that were not made, in order."""
+        return self._numbers(LINE_MISSING)
+
+    def extra(self):
+        """Numbers of nodes that have no line, in order."""
+        cdef size_t number
+        return [self.comparison.extra[number] for number in range(self.comparison.extra_count)]
+
+    def same(self, size_t number, st=None):
+        """Whether the stat index proves that what is at the line's path is what was shadowed."""
+        if number >= self.listing.listing.count:
+            raise IndexError(number)
+        if not self.listing.listing.has_stats or not self.comparison.node_of[number]:
+            return False
+        node = self.tree.tree.order[self.comparison.node_of[number] - 1]
+        return line_is_same(&self.listing.listing, &self.listing.listing.lines[number], &node.st) != 0
+
+    def misses(self, bytes path):
+        """Whether the listing has a line for `path`, and the tree had no node."""
+        number = self.listing.find(path)
+        return number is not None and self.listing.listing.lines[<size_t>number].state == LINE_MISSING
+
+    def counts(self):
+        """Of what is missing: how many names, how many bytes their files have, and those without holes of them."""
+        cdef size_t number, count = 0
+        cdef int64_t total = 0, dense = 0
+        for number in range(self.listing.listing.count):
+            line = self.listing.listing.lines[number]
+            if line.state == LINE_MISSING:
+                count += 1
+                if line.kind == b"f":
+                    total += line.size
+                    if not line.sparse:
+                        dense += line.size
+        return count, total, dense
+
+    cdef size_t _collect(self, char kind, bint small, bint made):
+        cdef size_t number, count = 0
+        for number in range(self.listing.listing.count):
+            line = self.listing.listing.lines[number]
+            if line.state != LINE_MISSING or line.kind != kind or self.is_made[number] != made:
+                continue
+            if not small or (line.size <= DEF_SMALL and not line.sparse):
+                self.lines[count] = <uint32_t>number
+                count += 1
+        return count
+
+    def parents(self):
+        """Paths of the directories that were there and miss something."""
+        cdef size_t number
+        found = set()
+        for number in range(self.listing.listing.count):
+            line = self.listing.listing.lines[number]
+            if line.state == LINE_MISSING and line.path_size:
+                above = PyBytes_FromStringAndSize(line.path, line.path_size).rpartition(b"/")[0]
+                if above not in found:
+                    above_number = self.listing.find(above)
+                    if self.listing.listing.lines[<size_t>above_number].state != LINE_MISSING:
+                        found.add(above)
+        return sorted(found)
+
+    def make_directories(self):
+        """Make the directories that are missing, so that only we may enter them."""
+        cdef size_t number, made, count = self._collect(b"d", False, False)
+        with nogil:
+            made = create_directories(&self.roots, &self.listing.listing, self.lines, count, self.identities)
+        for number in range(made):
+            self.is_made[self.lines[number]] = 1
+
+    def make_files(self, Packs packs not None, bytes prefix, int threads):
+        """Make the small files that are missing; `prefix` is that of temporary names. How many bytes they have."""
+        cdef Caught context = Caught()
+        cdef size_t number, count = self._collect(b"f", True, False), kept = 0
+        cdef uint8_t *digests = <uint8_t *>malloc((count + 1) * DIGEST)
+        cdef Place *places = <Place *>malloc((count + 1) * sizeof(Place))
+        cdef uint8_t *done = <uint8_t *>calloc(count + 1, 1)
+        cdef Create create
+        cdef int64_t total = 0
+        cdef int result
+        try:
+            if digests == NULL or places == NULL or done == NULL:
+                raise MemoryError()
+            for number in range(count):
+                read_hex(line_digest(&self.listing.listing.lines[self.lines[number]]), digests + number * DIGEST)
+            packs_find(packs.packs, packs.count, digests, count, places)
+            for number in range(count):
+                if places[number].pack >= 0:
+                    places[kept], self.lines[kept] = places[number], self.lines[number]
+                    kept += 1
+            create.roots, create.listing, create.packs = &self.roots, &self.listing.listing, packs.packs
+            create.pack_count, create.lines, create.places, create.count = packs.count, self.lines, places, kept
+            create.done, create.prefix, create.made = done, prefix, self.identities
+            with nogil:
+                result = create_files(&create, threads, poll, <void *>context)
+            for number in range(kept):
+                if done[number]:
+                    total += self.listing.listing.lines[self.lines[number]].size
+                    self.is_made[self.lines[number]] = 1
+            context.settle(result)
+            return total
+        finally:
+            free(digests)
+            free(places)
+            free(done)
+
+    def _path(self, size_t number):
+        line = self.listing.listing.lines[number]
+        return PyBytes_FromStringAndSize(line.path, line.path_size)
+
+    def made(self):
+        """Device and inode of the directories that were made, by path."""
+        cdef size_t number, at, count = self._collect(b"d", False, True)
+        found = {}
+        for number in range(count):
+            at = self.lines[number]
+            found[self._path(at)] = (self.identities[at].dev, self.identities[at].ino)
+        return found
+
+    def finish(self):
+        """Give the directories that were made their metadata; the paths of those that are left over."""
+        cdef size_t number, count = self._collect(b"d", False, True)
+        cdef uint8_t *done = <uint8_t *>calloc(count + 1, 1)
+        try:
+            if done == NULL:
+                raise MemoryError()
+            for number in range(count // 2):  # what is in a directory comes first
+                self.lines[number], self.lines[count - 1 - number] = self.lines[count - 1 - number], self.lines[number]
+            with nogil:
+                finish_directories(&self.roots, &self.listing.listing, self.lines, count, self.identities, done)
+            return [self._path(self.lines[number]) for number in range(count) if not done[number]]
+        finally:
+            free(done)
+
+
+# --- packs
+
+cdef class Packs:
+    """Published packs, as they are now: `files` has for each the whole index (bytes), the size of the pack, its open
+    file, which is held. An index that is not as it should be is left out."""
+    cdef Index *packs
+    cdef size_t count
+    cdef list held
+
+    def __init__(self, list files not None):
+        cdef bytes data
+        cdef const uint8_t *at
+        self.held = []
+        self.packs = <Index *>calloc(len(files) + 1, sizeof(Index))
+        if self.packs == NULL:
+            raise MemoryError()
+        for data, size, file in files:
+            at = <const uint8_t *>PyBytes_AsString(data)
+            if index_open(&self.packs[self.count], at, len(data), size, file.fileno()) == 0:
+                self.held.append((data, file))
+                self.count += 1
+
+    def __dealloc__(self):
+        free(self.packs)
+
+    def lacking(self, bytes digests not None):
+        """A flag (a byte) for each of the digests (32 bytes each): 1 where no pack has it."""
+        cdef size_t number, wanted = len(digests) // DIGEST
+        cdef const uint8_t *at = digests
+        cdef Place *places = <Place *>malloc((wanted + 1) * sizeof(Place))
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, wanted)
+        cdef char *flags = PyBytes_AsString(made)
+        if places == NULL:
+            raise MemoryError()
+        with nogil:
+            packs_find(self.packs, self.count, at, wanted, places)
+            for number in range(wanted):
+                flags[number] = places[number].pack < 0
+            free(places)
+        return made
+
+    def verify(self, bytes digests not None, int threads):
+        """Read and check the contents: how many bytes the good ones have, each once, and a flag for each: 1 where it
+        is in no pack, can't be read, or is something else."""
+        cdef Caught context = Caught()
+        cdef size_t wanted = len(digests) // DIGEST
+        cdef const uint8_t *at = digests
+        cdef Place *places = <Place *>malloc((wanted + 1) * sizeof(Place))
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, wanted)
+        cdef uint8_t *bad = <uint8_t *>PyBytes_AsString(made)
+        cdef int64_t total = 0
+        cdef int result
+        try:
+            if places == NULL:
+                raise MemoryError()
+            with nogil:
+                packs_find(self.packs, self.count, at, wanted, places)
+                result = packs_verify(self.packs, self.count, at, places, wanted, bad, &total, threads, poll,
+                                      <void *>context)
+            context.settle(result)
+            return total, made
+        finally:
+            free(places)
+
+
+# --- files
+
+def write_soon(int fd, int64_t at, int64_t size):
+    """Have the system begin to write that part of a file to the disk; nothing waits for it, nothing depends on it."""
+    with nogil:
+        stream_write_soon(fd, at, size)
+
+
+def stream(int source, int target, int64_t size):
+    """SHA-256 (32 bytes) of the first `size` bytes of `source`, which are written to `target` unless that is -1, but
+    for holes; how many they are, and the errno of writing, or 0. Raises OSError of reading."""
+    cdef uint8_t digest[32]
+    cdef Caught context = Caught()
+    cdef int refused = 0
+    cdef int64_t done
+    with nogil:
+        done = stream_copy(source, target, size, digest, &refused, poll, <void *>context)
+    context.settle(0)
+    if done < 0:
+        raise OSError(-done, os.strerror(<int>-done))
+    return PyBytes_FromStringAndSize(<char *>digest, DIGEST), done, refused
+
+
+# --- graphs
+
+include "graph.pxi"
