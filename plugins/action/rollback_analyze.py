@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 from ..module_utils.errors import NotShadowedHere, UmbraError
 from ..module_utils.resource import check_update_id
 from ..module_utils.shadow import Manifest
-from ..plugin_utils import report_html
+from ..plugin_utils import kernel_delivery, report_html
 from ..plugin_utils.analysis import Analysis, AnalysisOptions, analyze
 from ..plugin_utils.assess import HostInput
 from ..plugin_utils.host_action import this_run
@@ -31,6 +31,8 @@ SPEC = {
     "max_risk": {"type": "float"},
     "workers": {"type": "int", "default": 4},
     "report": {"type": "path"},
+    "kernel": {"type": "str", "choices": ["auto", "native", "pure"], "default": "auto"},
+    "kernel_threads": {"type": "int", "default": 0},
 }
 
 
@@ -52,6 +54,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             }
         args = checked.validated_parameters
         try:
+            result.update(kernel_delivery.choose_here(args["kernel"], args["kernel_threads"]))
             check_update_id(args["update_id"])
             run = this_run(args["update_id"])
             wanted = args["hosts"] or list((task_vars or {}).get("ansible_play_batch", []))

@@ -31,6 +31,37 @@ options:
       - Seconds to wait for another run that works on the shadows of this host.
     type: float
     default: 60.0
+  kernel:
+    description:
+      - Which twin of the engine's kernel does the work. C(auto) is the native one where it can be used, and the one in
+        pure Python elsewhere; both do the same. C(native) is a demand, and the task fails where it can't be met.
+      - Results say in C(kernel) which one it was, and in C(kernel_reason) why. See docs/kernel.md.
+    type: str
+    choices: [auto, native, pure]
+    default: auto
+  kernel_threads:
+    description: How many threads the native kernel uses; C(0) for all cores that the process may run on.
+    type: int
+    default: 0
+  kernel_offer:
+    description: What the controller has of the native kernel; the action plugin fills it in.
+    type: dict
+    suboptions:
+      sha256:
+        description: The SHA-256 of the built file for each platform.
+        type: dict
+        default: {}
+      content:
+        description: The built file for this host, packed, when the host asked for it.
+        type: str
+      why:
+        description: Why it can't be sent.
+        type: str
+        default: ''
+      only:
+        description: Take the kernel, and do nothing else.
+        type: bool
+        default: false
 attributes:
   check_mode:
     description: Can run in C(check_mode) and tell what would be done, without touching anything.

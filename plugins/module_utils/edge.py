@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from .errors import UmbraError
+from .kernel import arrival, selected
 from .plan import Plan
 from .resource import check_update_id
 from .verbs.run import Module, Target
@@ -23,6 +24,17 @@ COMMON: Mapping[str, Mapping[str, Any]] = {
     "store": {"type": "path"},
     "host": {"type": "str"},
     "lock_timeout": {"type": "float", "default": 60.0},
+    "kernel": {"type": "str", "choices": ["auto", "native", "pure"], "default": "auto"},
+    "kernel_threads": {"type": "int", "default": 0},
+    "kernel_offer": {
+        "type": "dict",
+        "options": {
+            "sha256": {"type": "dict", "default": {}},
+            "content": {"type": "str", "no_log": True},  # no secret: large, and of no use in a log
+            "why": {"type": "str", "default": ""},
+            "only": {"type": "bool", "default": False},
+        },
+    },
 }
 PLAN: Mapping[str, Mapping[str, Any]] = {"plan": {"type": "dict"}}
 PAYLOAD: Mapping[str, Mapping[str, Any]] = {"payload": {"type": "bool", "default": False}}
@@ -39,26 +51,47 @@ def target(params: Mapping[str, Any]) -> Target:
 
 
 def conclude(module: Module, call: Callable[[Target], dict[str, Any]]) -> NoReturn:
-    """Run `call` and end the module: with its result (failed where it has a `msg`), or with one sentence and a code."""
+    """Run `call` and end the module: with its result (failed where it has a `msg`), or with one sentence and a code.
+
+    First of all the kernel is chosen; where the action is to send it, the module ends with nothing but that wish.
+    """
     try:
-        result = fit(call(target(module.params)))
+        result = _kernel_alone(module)
+        if result is None:
+            result = {**fit(call(target(module.params))), **_kernel()}
     except UmbraError as error:
-        module.fail_json(msg=str(error), code=error.code)
+        module.fail_json(msg=str(error), code=error.code, **_kernel())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        module.fail_json(msg=f"{where}{error.strerror or error}. Mend it and run again.", code="system")
+        module.fail_json(msg=f"{where}{error.strerror or error}. Mend it and run again.", code="system", **_kernel())
     except Exception as error:  # noqa: BLE001  # the edge: a defect of ours must end in a sentence, too
         module.fail_json(
             msg=f"umbra.rollback has a defect ({type(error).__name__}: {error}). What was begun is journaled: run "
             "again to go on, and report this with the output of -vvv.",
             code="internal",
             exception=traceback.format_exc(),
+            **_kernel(),
         )
     for warning in result.pop("warnings", ()):
         module.warn(warning)
     if "msg" in result:
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def _kernel_alone(module: Module) -> dict[str, Any] | None:
+    """Choose the kernel. The result to end with at once: the kernel has to be sent, or was all that was asked for."""
+    offer = module.params.get("kernel_offer") or {}
+    remote_tmp = getattr(module, "_remote_tmp", None)
+    wanted = arrival.arrive(module.params["kernel"], offer, module.check_mode, remote_tmp)
+    selected.limit(module.params["kernel_threads"])
+    if wanted is not None:
+        return {"changed": False, "kernel_wanted": wanted}
+    return {"changed": False} if offer.get("only") else None
+
+
+def _kernel() -> dict[str, Any]:
+    return {"kernel": selected.NAME, "kernel_reason": selected.WHY}
 
 
 def fit(result: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,16 @@ class StateRefused(StoreError):
     code = "state-refused"
 
 
+# --- the kernel ---------------------------------------------------------------------------------------------------
+
+
+class KernelUnavailable(UmbraError):
+    """The native kernel was asked for (kernel: native) and can't be used on this host: {problem}. Set `kernel: auto`
+    to go on with the pure one, which does the same, slower."""
+
+    code = "kernel-unavailable"
+
+
 # --- resources and providers --------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,18 @@ options:
   report:
     description: Write an HTML report to this path on the controller.
     type: path
+  kernel:
+    description:
+      - Which twin of the engine's kernel does the work. C(auto) is the native one where it can be used, and the one in
+        pure Python elsewhere; both do the same. C(native) is a demand, and the task fails where it can't be met.
+      - Results say in C(kernel) which one it was, and in C(kernel_reason) why. See docs/kernel.md.
+    type: str
+    choices: [auto, native, pure]
+    default: auto
+  kernel_threads:
+    description: How many threads the native kernel uses; C(0) for all cores that the process may run on.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Can run in C(check_mode) and tell what would be done, without touching anything.
@@ -116,6 +128,17 @@ omitted:
   description: How many entries did not fit into the result; the report has all.
   returned: when there are any
   type: dict
+kernel:
+  description: Which twin of the kernel ran, C(native) or C(pure).
+  returned: always
+  type: str
+  sample: native
+kernel_reason:
+  description: Why it was that one.
+  returned: always
+  type: str
+  sample: >-
+    /root/.cache/umbra/umbra_kernel.x86_64-linux-gnu.0f3a5c1e9b7d2468.so has the SHA-256 that this release says.
 code:
   description: The error's code; the operator's guide has a section for each.
   returned: failure

@@ -58,6 +58,17 @@ dropped:
   returned: success
   type: list
   elements: str
+kernel:
+  description: Which twin of the kernel ran, C(native) or C(pure).
+  returned: always
+  type: str
+  sample: native
+kernel_reason:
+  description: Why it was that one.
+  returned: always
+  type: str
+  sample: >-
+    /root/.cache/umbra/umbra_kernel.x86_64-linux-gnu.0f3a5c1e9b7d2468.so has the SHA-256 that this release says.
 code:
   description: The error's code; the operator's guide has a section for each.
   returned: failure

@@ -1,18 +1,44 @@
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Graphs, in pure Python: waves, cycles, depth and dependents. The specification of the kernel's graph part."""
+"""Graphs: waves, cycles and dependents; what the native kernel leaves undecided, and how it has to decide the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from . import selected
 
 Edge = tuple[int, int]  # (node, what it needs)
 BLOCK = 4096
 
 
 def components(nodes: int, edges: Sequence[Edge]) -> list[list[int]]:
-    """Strongly connected components, what is needed first (Tarjan 1972, SIAM J. Comput. 1(2), without recursion)."""
+    """Strongly connected components, what is needed first; ascending in each. Raises IndexError for an unknown node."""
+    native = selected.kernel()
+    found: list[list[int]] | None = native.components(nodes, edges) if native else None
+    return _components(nodes, edges) if found is None else found
+
+
+def waves(nodes: int, edges: Sequence[Edge]) -> tuple[list[int], list[list[int]]]:
+    """Wave of each node (0: needs nothing), and the cycles: components of two or more, or a node that needs itself.
+
+    Raises IndexError for an unknown node.
+    """
+    native = selected.kernel()
+    found: tuple[list[int], list[list[int]]] | None = native.waves(nodes, edges) if native else None
+    return _waves(nodes, edges) if found is None else found
+
+
+def dependents(nodes: int, edges: Sequence[Edge]) -> list[int]:
+    """How many other nodes need each node, directly or not. Raises IndexError for an unknown node."""
+    native = selected.kernel()
+    found: list[int] | None = native.dependents(nodes, edges, selected.threads()) if native else None
+    return _dependents(nodes, edges) if found is None else found
+
+
+def _components(nodes: int, edges: Sequence[Edge]) -> list[list[int]]:
+    """Tarjan 1972, SIAM J. Comput. 1(2), without recursion."""
     needs: list[list[int]] = [[] for dummy in range(nodes)]
     for node, need in edges:
         needs[node].append(need)
@@ -56,9 +82,8 @@ def components(nodes: int, edges: Sequence[Edge]) -> list[list[int]]:
     return found
 
 
-def waves(nodes: int, edges: Sequence[Edge]) -> tuple[list[int], list[list[int]]]:
-    """Wave of each node (0: needs nothing), and the cycles: components of two or more, or a node that needs itself."""
-    groups = components(nodes, edges)
+def _waves(nodes: int, edges: Sequence[Edge]) -> tuple[list[int], list[list[int]]]:
+    groups = _components(nodes, edges)
     group_of = [0] * nodes
     for number, group in enumerate(groups):
         for node in group:
@@ -77,9 +102,8 @@ def waves(nodes: int, edges: Sequence[Edge]) -> tuple[list[int], list[list[int]]
     return [level[group_of[node]] for node in range(nodes)], cycles
 
 
-def dependents(nodes: int, edges: Sequence[Edge]) -> list[int]:
-    """How many other nodes need each node, directly or not."""
-    groups = components(nodes, edges)
+def _dependents(nodes: int, edges: Sequence[Edge]) -> list[int]:
+    groups = _components(nodes, edges)
     group_of = [0] * nodes
     for number, group in enumerate(groups):
         for node in group:

@@ -19,6 +19,9 @@ class Ended(Exception):
         self.failed, self.told = failed, told
 
 
+PURE = {"kernel": "pure", "kernel_reason": "It was asked for (kernel: pure)."}
+
+
 class FakeModule:
     """Stands in for AnsibleModule, which can't be had without ansible-core on Python 3.9."""
 
@@ -26,7 +29,8 @@ class FakeModule:
     _diff = False
 
     def __init__(self, **params: Any) -> None:
-        self.params = {"update_id": "u1", "host": "web1", "store": "/s", "lock_timeout": 1.0, **params}
+        common = {"update_id": "u1", "host": "web1", "store": "/s", "lock_timeout": 1.0}
+        self.params = {**common, "kernel": "pure", "kernel_threads": 0, "kernel_offer": None, **params}
         self.no_log_values: set[str] = set()
         self.warnings: list[str] = []
 
@@ -48,12 +52,12 @@ def conclude(call: Any, **params: Any) -> Ended:
 
 def test_a_result_is_told() -> None:
     ended = conclude(lambda target: {"changed": True, "host": target.host})
-    assert not ended.failed and ended.told == {"changed": True, "host": "web1"}
+    assert not ended.failed and ended.told == {"changed": True, "host": "web1", **PURE}
 
 
 def test_a_result_with_a_message_fails_with_all_that_is_known() -> None:
     ended = conclude(lambda target: {"msg": "not complete", "resources": [1]})
-    assert ended.failed and ended.told == {"msg": "not complete", "resources": [1]}
+    assert ended.failed and ended.told == {"msg": "not complete", "resources": [1], **PURE}
 
 
 def raising(error: Exception) -> Any:
@@ -75,11 +79,18 @@ def test_an_error_is_one_sentence_with_a_code(error: Exception, code: str) -> No
     ended = conclude(raising(error))
     assert ended.failed and ended.told["code"] == code
     assert "\n" not in ended.told["msg"] and "Traceback" not in ended.told["msg"]
+    assert ended.told["kernel"] == "pure" and ended.told["kernel_reason"]
 
 
 def test_a_bad_update_id_never_reaches_the_verb() -> None:
     ended = conclude(raising(AssertionError("called")), update_id="../../etc")
     assert ended.failed and ended.told["code"] == "update-id-invalid"
+
+
+def test_a_kernel_that_can_not_be_had_is_a_sentence_before_any_work() -> None:
+    ended = conclude(raising(AssertionError("called")), kernel="native")
+    assert ended.failed and ended.told["code"] == "kernel-unavailable"
+    assert "no file of it was offered to this host" in ended.told["msg"] and ended.told["kernel"] == "pure"
 
 
 def test_a_large_result_is_cut_and_says_so() -> None:
