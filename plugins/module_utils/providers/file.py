@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
+from ..kernel import selected
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
-from ..tree import messages, rootfs
+from ..tree import messages, native, rootfs
 from ..tree.apply import apply
 from ..tree.capture import capture, estimate
 from ..tree.compare import compare
@@ -79,7 +80,8 @@ class FileProvider(Provider):
         Unstable, Unsupported.
         """
         path, options = self._target(resource)
-        captured = capture(path, contents, options, _digests(previous) if previous else None)
+        last = _digests(previous) if previous else None
+        captured = capture(path, contents, options, last)
         _require_present(resource, captured.items)
         return Shadow(
             resource=resource,
@@ -102,6 +104,10 @@ class FileProvider(Provider):
         """Read the listing and every content in it. Raises StoreCorrupt, StoreFormatUnknown, ContentMissing."""
         tree, stats = _digests(shadow)
         listing = contents.get(tree)
+        kernel = selected.kernel()
+        lines = kernel.listing(listing) if kernel else None
+        if lines is not None:
+            return contents.verify((tree, stats)) + native.verify(contents, lines.digests())
         decode(listing)
         return contents.verify(sorted({tree, stats, *digests(listing)}))
 

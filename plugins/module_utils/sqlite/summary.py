@@ -61,7 +61,7 @@ class Summary:
                 raise StoreFormatUnknown(path=WHERE, found=raw["format"], known=FORMAT)
             tables = {name: (int(rows), str(digest)) for name, (rows, digest) in raw["tables"].items()}
             return cls(tuple((t, n, b, s) for t, n, b, s in raw["schema"]), tables, raw["pragmas"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreCorrupt(path=WHERE, problem=f"it can't be read ({error})") from error
 
 

@@ -37,7 +37,7 @@ class Verification:
         self._contents = contents
         self._problems: list[str] = []
         self._manifests = 0
-        self._users: dict[str, str] = {}  # of each content, the first shadow that needs it
+        self._users: dict[bytes, str] = {}  # of each content, the first shadow that needs it
         self._seen: set[Root] = set()
 
     def run(self, updates: Iterable[HostUpdate]) -> Verified:
@@ -47,11 +47,12 @@ class Verification:
                 self._try(pack.check)
         for update in updates:
             self._read_update(update)
-        good = size = 0
-        for checked in self._contents.examine(self._users):
+        good, size, left = self._contents.screen(b"".join(self._users))
+        for checked in self._contents.examine(left):
             good += checked.good
             size += checked.bytes
-            self._problems += [_needed(problem, self._users[digest]) for digest, problem in checked.problems]
+            for digest, problem in checked.problems:
+                self._problems.append(_needed(problem, self._users[bytes.fromhex(digest)]))
         return Verified(self._manifests, good, size, tuple(dict.fromkeys(self._problems)))
 
     def _read_update(self, update: HostUpdate) -> None:
@@ -77,7 +78,7 @@ class Verification:
     def _read_root(self, root: Root, user: str) -> None:
         try:
             for raw in reach.contents_of(root, self._contents):
-                self._users.setdefault(raw.hex(), user)
+                self._users.setdefault(raw, user)
         except StoreError as error:
             self._problems.append(_needed(error, user))
 

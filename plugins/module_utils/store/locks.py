@@ -151,7 +151,7 @@ def _write(fd: int, holder: Holder | None) -> None:
 def _read(path: str) -> Holder | None:
     try:
         return Holder(**json.loads(files.read(path)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None  # it ended just now, or has not written its name yet
 
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, NamedTuple, TypeVar, Union
+from typing import Any, BinaryIO, Callable, NamedTuple, TypeVar, Union
 
 from ..errors import ContentMissing, StoreCorrupt, StoreError
+from ..kernel import selected
 from . import files, stream
-from .packs import PACK_LIMIT, SMALL, Pack, Packs, PackWriter, Place
+from .packs import DIGEST, PACK_LIMIT, SMALL, Pack, Packs, PackWriter, Place
 from .temporaries import Temporaries, Temporary
 
 T = TypeVar("T")
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 WINDOW = 4 << 20  # how much of a pack is read at once to verify it
 GAP = 64 << 10  # so many bytes between two contents are read rather than skipped
 VERIFIERS = min(4, os.cpu_count() or 1)
@@ -67,6 +70,8 @@ class ObjectContents:
         self._lock = threading.RLock()  # for all that follows
         self._writer: PackWriter | None = None
         self._listed: dict[str, set[str]] = {}
+        self._listed_all = False
+        self._known: set[bytes] = set()
         self._unsynced: set[str] = set()
         self._new_bytes = 0
 
@@ -120,6 +125,30 @@ class ObjectContents:
 
     def verify(self, digests: Iterable[str]) -> int:
         """Read every content and check it; return how many bytes. Raises the StoreError of the first bad one."""
+        kernel = selected.kernel()
+        if kernel is not None:
+            return self.verify_many(b"".join({self._raw(digest) for digest in digests}))
+        return self._verify_each(digests)
+
+    def verify_many(self, digests: bytes) -> int:
+        """As `verify`, for digests of 32 bytes, one after the other."""
+        dummy, size, left = self.screen(digests)
+        return size + self._verify_each(left)
+
+    def screen(self, digests: bytes) -> tuple[int, int, Collection[str]]:
+        """Read many contents (digests of 32 bytes, one after the other) at once: how many are good, how many bytes they
+        have, and the digests of those that are left over, for `examine`. Raises StoreError."""
+        native = self.packed()
+        if native is None:
+            return 0, 0, {raw.hex() for raw in _split(digests)}
+        size, flags = native.verify(digests, selected.threads())
+        at, left = flags.find(1), set()
+        while at >= 0:
+            left.add(digests[at * DIGEST : (at + 1) * DIGEST].hex())
+            at = flags.find(1, at + 1)
+        return flags.count(0), int(size), left
+
+    def _verify_each(self, digests: Iterable[str]) -> int:
         total = 0
         with closing(self.examine(digests)) as examined:
             for checked in examined:
@@ -188,11 +217,66 @@ class ObjectContents:
         with self._lock, files.explained(self.path):
             writer, self._writer = self._writer, None
             self._listed.clear()
+            self._listed_all = False
             self.packs.forget()
             if writer:
                 writer.discard()
 
+    # --- by the thousand, for the native kernel
+
+    def lacking(self, digests: bytes) -> bytes:
+        """A flag for each of the digests (32 bytes each): 1 where the content is not there. Raises StoreError."""
+        native = self.packed()
+        flags = bytearray(native.lacking(digests) if native is not None else b"\1" * (len(digests) // DIGEST))
+        at = flags.find(1)
+        while at >= 0:
+            flags[at] = not self.has(digests[at * DIGEST : (at + 1) * DIGEST].hex())
+            at = flags.find(1, at + 1)
+        return bytes(flags)
+
+    def packed(self) -> Any:
+        """Published packs as the native kernel reads them; None without one. Raises StoreError."""
+        with files.explained(self.path):
+            return self.packs.native()
+
+    def put_many(self, digests: bytes, sizes: Sequence[int], data: bytes) -> None:
+        """Keep small contents that lie one after the other in `data`, each with its digest. Raises NoSpace,
+        StoreError."""
+        raws = _split(digests)
+        try:
+            with self._lock:
+                self._put_many(raws, sizes, data)
+        except OSError as error:
+            raise files.explain(self.path, error, "a content", len(data)) from error
+
     # --- inside
+
+    def _put_many(self, raws: Sequence[bytes], sizes: Sequence[int], data: bytes) -> None:
+        native = self.packed()
+        lacks = native.lacking(b"".join(raws)) if native is not None else bytes(not self._packed(raw) for raw in raws)
+        objects = self._all_objects()
+        for raw, lack in zip(raws, lacks):
+            if not lack:
+                self._unsynced.add(self.packs.directory)
+            elif raw in objects:
+                self._unsynced.add(os.path.dirname(self._object_path(raw.hex())))
+        if self._writer is None:
+            self._writer = PackWriter(self._temporaries)
+        wanted = [bool(lack) and raw not in objects for raw, lack in zip(raws, lacks)]
+        self._new_bytes += self._writer.add_many(raws, sizes, data, wanted)
+        if self._writer.size >= PACK_LIMIT:
+            self._publish_pack()
+
+    def _all_objects(self) -> set[bytes]:
+        """The digests of all large contents, as they were when their directories were first read."""
+        for prefix in files.names(self.objects) if not self._listed_all else ():
+            if prefix not in self._listed:
+                self._listed[prefix] = set(files.names(os.path.join(self.objects, prefix)))
+        if not self._listed_all:
+            self._listed_all = True
+            names = (name for listed in self._listed.values() for name in listed if _DIGEST.fullmatch(name))
+            self._known = set(map(bytes.fromhex, names))
+        return self._known
 
     def _raw(self, digest: str) -> bytes:
         try:
@@ -235,28 +319,20 @@ class ObjectContents:
                 raise self.packs.damage() or ContentMissing(digest=raw.hex(), path=self.path) from None
 
     def _copy_object(self, raw: bytes, source: int, target: int, sparse: bool) -> int:
-        size = os.fstat(source).st_size
+        status = os.fstat(source)
+        size = status.st_size
         os.ftruncate(target, 0)
-        if stream.clone(source, target):
-            write, fill = None, False
-        else:
-            write, fill = stream.sparse_writer(target) if sparse else stream.writer(target), not sparse
-        refused: list[OSError] = []
-
-        def keep(data: memoryview, offset: int) -> None:
-            try:
-                if write:
-                    write(data, offset)
-            except OSError as error:
-                refused.append(error)
-                raise
-
         try:
-            digest, _size = stream.copy(source, size, keep, fill)
+            if stream.clone(source, target):
+                (digest, _size), refused = stream.hashed(source, size), 0
+            elif sparse or stream.has_holes(source, status):
+                digest, refused = stream.copy_dense(source, target, size, sparse)
+            else:
+                digest, _size, refused = stream.copy_whole(source, target, size)
         except OSError as error:
-            if refused:
-                raise  # it is the target's
             raise files.explain(self.path, error) from error
+        if refused:
+            raise OSError(refused, os.strerror(refused))  # it is the target's
         if digest != raw:
             raise _damaged(self._object_path(raw.hex()), raw)
         os.ftruncate(target, size)
@@ -340,15 +416,11 @@ class ObjectContents:
         needed = 0 if size == stream.ENDLESS else size
         if needed and stream.clone(fd, temporary.fd):
             with files.explained(self.path):
-                return stream.copy(temporary.fd, os.fstat(temporary.fd).st_size)
-        write = stream.writer(temporary.fd)
-
-        def keep(data: memoryview, offset: int) -> None:
-            with files.explained(self.path, "a content", needed):
-                write(data, offset)
-
-        raw, size = stream.copy(fd, size, keep)
-        with files.explained(self.path, "a content", size):
+                return stream.hashed(temporary.fd, os.fstat(temporary.fd).st_size)
+        raw, size, refused = stream.copy_whole(fd, temporary.fd, size)
+        with files.explained(self.path, "a content", needed):
+            if refused:
+                raise OSError(refused, os.strerror(refused))
             os.ftruncate(temporary.fd, size)  # a hole at the end
         return raw, size
 
@@ -363,6 +435,7 @@ class ObjectContents:
             temporary.name(target)
             with self._lock:
                 self._listed.get(digest[:2], set()).add(digest)
+                self._known.add(raw)
                 self._new_bytes += min(size, os.fstat(temporary.fd).st_blocks * 512)
         with self._lock:
             self._unsynced.add(directory)
@@ -388,7 +461,7 @@ def _read_through(source: _Source, place: Place, raw: bytes) -> int:
     if isinstance(opened, bytes):
         return len(opened)
     with opened:
-        digest, size = stream.copy(opened.fileno(), os.fstat(opened.fileno()).st_size)
+        digest, size = stream.hashed(opened.fileno(), os.fstat(opened.fileno()).st_size)
     if digest != raw:
         raise _damaged(source.path, raw)
     return size
@@ -397,6 +470,10 @@ def _read_through(source: _Source, place: Place, raw: bytes) -> int:
 def _damaged(path: str, raw: bytes, offset: int = 0) -> StoreCorrupt:
     where = f" at byte {offset}" if offset else ""
     return StoreCorrupt(path=path, problem=f"content {raw.hex()}{where} reads as something else")
+
+
+def _split(digests: bytes) -> list[bytes]:
+    return [digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST)]
 
 
 def _size(path: str) -> int:

@@ -10,14 +10,16 @@ import mmap
 import os
 import struct
 import sys
+import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import StoreCorrupt, StoreError, StoreFormatUnknown
+from ..kernel import selected
 from . import files
 from .temporaries import Temporaries
 
@@ -25,6 +27,7 @@ SMALL = 128 << 10  # contents up to so many bytes go into packs
 PACK_LIMIT = 64 << 20  # a pack with so many bytes is closed
 BUFFER_LIMIT = 1 << 20
 OPEN_MOST = 64  # packs that are open at a time, with two descriptors each
+NATIVE_MOST = 128  # packs whose indexes the native kernel holds in memory: 48 bytes for each content
 MAGIC = b"umbraidx"
 VERSION = 1
 HEADER = struct.Struct(">8sQQ")  # magic, version, count
@@ -139,6 +142,10 @@ class Packs:
         self._packs: list[Pack] | None = None
         self._last: Pack | None = None
         self._checked: list[StoreError | None] | None = None
+        self._lock = threading.Lock()  # for what follows
+        self._native: Any = None
+        self._native_names: list[str] | None = None
+        self._opened: dict[str, _Whole] = {}
         self._open_files = lru_cache(OPEN_MOST)(lambda name: files.retrying(lambda: _open(directory, name)))
 
     def all(self) -> list[Pack]:
@@ -175,6 +182,20 @@ class Packs:
                 wanted.difference_update(digest for _place, digest in rows)
                 yield pack, rows
 
+    def native(self) -> Any:
+        """All packs as the native kernel reads them; None without one, or when they are too many. Raises OSError."""
+        kernel = selected.kernel()
+        packs = self.all()
+        if kernel is None or len(packs) > NATIVE_MOST:
+            return None
+        names = [pack.name for pack in packs]
+        with self._lock:
+            if names != self._native_names:
+                opened = {pack.name: self._opened.get(pack.name) or _whole(pack) for pack in packs}
+                self._opened = {name: one for name, one in opened.items() if one}
+                self._native, self._native_names = kernel.Packs(list(self._opened.values())), names
+            return self._native
+
     def damage(self) -> StoreError | None:
         """What is wrong with the first pack whose index is not as it was written. Raises OSError."""
         if self._checked is None:
@@ -183,8 +204,25 @@ class Packs:
 
     def forget(self) -> None:
         """Close all files, and know no pack."""
-        self._packs = self._last = self._checked = None
+        self._packs = self._last = self._checked = self._native = self._native_names = None
+        self._opened = {}
         self._open_files.cache_clear()
+
+
+class _Whole(NamedTuple):
+    """A pack with its index in memory: unlike one that is mapped it can't become unreadable."""
+
+    table: bytes
+    size: int
+    contents: BinaryIO
+
+
+def _whole(pack: Pack) -> _Whole | None:
+    try:
+        contents = files.retrying(lambda: open(pack.path, "rb", buffering=0))  # noqa: SIM115 - _Whole keeps it open
+        return _Whole(files.read(pack.index_path), os.fstat(contents.fileno()).st_size, contents)
+    except FileNotFoundError:
+        return None  # as `find` has it
 
 
 def _find(pack: Pack, digest: bytes, key: int) -> Place | None:
@@ -231,7 +269,7 @@ class PackWriter:
         """Raises OSError."""
         self._temporaries = temporaries
         self._file = temporaries.file()
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._written = 0
@@ -243,7 +281,8 @@ class PackWriter:
 
     def find(self, digest: bytes) -> Place | None:
         """Where `digest` is, or None."""
-        return self._places.get(digest)
+        place = self._places.get(digest)
+        return Place(*place) if place else None
 
     def add(self, digest: bytes, data: bytes) -> None:
         """Append a content. Raises OSError, and is as before then."""
@@ -252,6 +291,23 @@ class PackWriter:
         self._places[digest] = Place(self.size, len(data))
         self._buffer.append(data)
         self._buffered += len(data)
+
+    def add_many(self, digests: Sequence[bytes], sizes: Sequence[int], data: bytes, wanted: Sequence[bool]) -> int:
+        """Append those contents of `data`, where they lie one after the other, that are `wanted` and not here yet; how
+        many bytes. Raises OSError, and is as before then."""
+        if self._buffered >= BUFFER_LIMIT:
+            self._write()
+        begun = offset = self.size
+        start, pieces = 0, []
+        for digest, size, want in zip(digests, sizes, wanted):
+            if want and digest not in self._places:
+                self._places[digest] = (offset, size)
+                offset += size
+                pieces.append((start, size))
+            start += size
+        self._buffer += [data] if offset - begun == len(data) else [data[at : at + size] for at, size in pieces]
+        self._buffered += offset - begun
+        return offset - begun
 
     @property
     def path(self) -> str:
@@ -290,6 +346,9 @@ class PackWriter:
 
     def _write(self) -> None:
         files.write_all(self._file.fd, b"".join(self._buffer), self._written)
+        kernel = selected.kernel()
+        if kernel:
+            kernel.write_soon(self._file.fd, self._written, self._buffered)  # publishing waits the less
         self._written += self._buffered
         self._buffer, self._buffered = [], 0
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Callable
 
+from ..kernel import selected
 from . import files
 
 CHUNK = 1 << 20
@@ -49,6 +50,48 @@ def copy(source: int, size: int, write: Write | None = None, fill: bool = False)
                 return hasher.digest(), position
             take(view[:count], True)
     return hasher.digest(), position
+
+
+def hashed(source: int, size: int) -> tuple[bytes, int]:
+    """SHA-256 (32 bytes) and size of the first `size` bytes of `source`. Moves its position. Raises OSError."""
+    kernel = selected.kernel()
+    if kernel is None or size == ENDLESS:
+        return copy(source, size)
+    digest, done, _refused = kernel.stream(source, -1, size)
+    return digest, done
+
+
+def copy_whole(source: int, target: int, size: int) -> tuple[bytes, int, int]:
+    """As `copy`, to the empty file `target`, holes kept; and the errno of writing, or 0. Raises OSError of reading."""
+    kernel = selected.kernel()
+    if kernel is not None and size != ENDLESS:
+        digest, done, refused = kernel.stream(source, target, size)
+        return digest, done, refused
+    return _copied(source, size, writer(target), False)
+
+
+def copy_dense(source: int, target: int, size: int, sparse: bool) -> tuple[bytes, int]:
+    """Digest and errno as `copy_whole`; holes are filled, or with `sparse` made wherever a block is zeros."""
+    digest, _size, refused = _copied(source, size, sparse_writer(target) if sparse else writer(target), not sparse)
+    return digest, refused
+
+
+def _copied(source: int, size: int, write: Write, fill: bool) -> tuple[bytes, int, int]:
+    refusals: list[OSError] = []
+
+    def keep(data: memoryview, offset: int) -> None:
+        try:
+            write(data, offset)
+        except OSError as error:
+            refusals.append(error)
+            raise
+
+    try:
+        return (*copy(source, size, keep, fill), 0)
+    except OSError as error:
+        if not refusals:
+            raise
+        return b"", 0, error.errno or errno.EIO
 
 
 def has_holes(fd: int, stat: os.stat_result) -> bool:

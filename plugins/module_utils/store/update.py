@@ -201,7 +201,7 @@ class HostUpdate:
                 return None
         try:
             value = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreCorrupt(path=path, problem=f"it is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise StoreCorrupt(path=path, problem="it is not a JSON object")

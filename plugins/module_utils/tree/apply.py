@@ -13,13 +13,15 @@ import ctypes
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from ..errors import NoSpace, RestoreFailed
+from ..kernel import selected
 from ..providers.base import Contents, Outcome
-from . import messages
-from .compare import METADATA, REMOVE, Comparison, Difference, compare_open
+from . import messages, native
+from .compare import CREATE, METADATA, REMOVE, Comparison, Difference, Missing, compare_open
 from .entry import Entry
 from .rootfs import DIRECTORY, ForeignLink, RootFs
 from .scan import TreeOptions, require_proc
@@ -64,7 +66,9 @@ class _Apply:
         self._fs = fs
         self._comparison = comparison
         self._options = options
+        self._contents = contents
         self._writer = Writer(fs, contents)
+        self._names = comparison.link_counts
         self._rewritten: set[bytes] = set()
         self._bytes = 0
 
@@ -91,16 +95,48 @@ class _Apply:
             writer.remove_temporaries_beside()
         self._each(comparison.found.temporaries, lambda path: path, lambda path: writer.remove(path, directory=False))
         # What is in a directory goes before the directory, and comes after it.
-        self._each(reversed(comparison.differences), _path_of, self._clear)
-        self._each(comparison.differences, _path_of, self._make)
-        differing = {difference.path for difference in comparison.differences}
-        links = [entry for entry in comparison.entries.values() if entry.kind == "h"]
-        affected = [link for link in links if link.path in differing or link.target in self._rewritten]
+        self._each(reversed(comparison.explicit), _path_of, self._clear)
+        self._each(comparison.explicit, _path_of, self._make)
+        missing = comparison.missing
+        if missing:
+            self._make_missing(missing)
+        differing = {difference.path for difference in comparison.explicit}
+        affected = [
+            link
+            for link in comparison.links
+            if link.path in differing
+            or link.target in self._rewritten
+            or (missing and (missing.misses(link.path) or missing.misses(link.target)))
+        ]
         self._each(affected, _path_of, writer.link)
-        touched = [comparison.entries.get(path) for path in sorted(writer.touched, reverse=True)]
+        touched = writer.touched.union(self._finish_missing(missing) if missing else ())
         # One that is no entry went, or is only kept for what is excluded in it.
-        directories = [entry for entry in touched if entry and entry.kind == "d"]
+        ends = (comparison.entries.get(path) for path in sorted(touched, reverse=True))
+        directories = [entry for entry in ends if entry and entry.kind == "d"]
         self._each(directories, _path_of, lambda entry: writer.finish(entry, self._live(entry.path)))
+
+    def _make_missing(self, missing: Missing) -> None:
+        """Make what there is nothing of, most of it at once."""
+        packs = native.packed(self._contents)
+        if packs is not None:
+            missing.make_directories()
+            self._writer.made.update(missing.made())
+            self._bytes += missing.make_files(packs, self._writer.prefix, selected.threads())
+        large = []
+        for entry in self._comparison.entries_of(missing.missing()):
+            if entry.kind == "f":
+                large.append(entry)  # their directories come first
+            else:
+                self._each([entry], _path_of, lambda one: self._make(Difference(CREATE, one.path, one, None)))
+        self._rewritten.update(entry.path for entry in large)
+        with ThreadPoolExecutor(selected.threads()) as pool:
+            self._bytes += sum(pool.map(self._write_file, large))
+        self._writer.touched.update(missing.parents())
+
+    def _finish_missing(self, missing: Missing) -> list[bytes]:
+        """Give the directories that were made at once their metadata; those that still need it."""
+        # Who is not root can't enter every directory again after that, and needs them all in one order.
+        return missing.finish() if native.is_root() else list(missing.made())
 
     def _each(self, items: Iterable[T], path_of: Callable[[T], bytes], act: Callable[[T], object]) -> None:
         """Do the same for all; what the system refuses is told with its path."""
@@ -129,7 +165,7 @@ class _Apply:
                 self._writer.directory(entry.path)
             return
         if difference.action == METADATA and difference.live is not None:
-            names = 1 + self._comparison.links[entry.path]
+            names = 1 + self._names[entry.path]
             if self._writer.repair(entry, difference.live, names):
                 return
         self._write(entry)
@@ -140,6 +176,12 @@ class _Apply:
             self._bytes += self._writer.file(entry)
         else:
             self._writer.special(entry)
+
+    def _write_file(self, entry: Entry) -> int:
+        try:
+            return self._writer.file(entry)
+        except OSError as error:
+            raise self._failed(entry.path, error) from error
 
     def _live(self, path: bytes) -> os.stat_result | None:
         """The directory that was there when we looked, None when there was none."""
@@ -155,14 +197,16 @@ class _Apply:
     def _check_space(self) -> None:
         """Raise NoSpace when the disk would be full on the way; each file is there twice for a moment."""
         level = peak = 0
-        for difference in self._comparison.differences:
+        explicit, missing = self._comparison.explicit, self._comparison.missing
+        for difference in explicit:
             if difference.action == REMOVE:
                 level -= _freed(difference)
-        for difference in self._comparison.differences:
+        for difference in explicit:
             entry = difference.entry
             if entry is not None and entry.kind == "f" and difference.action != METADATA and not entry.sparse:
                 peak = max(peak, level + entry.size)
                 level += entry.size - _freed(difference)
+        peak = max(peak, level + (missing.counts()[2] if missing else 0))
         disk = os.fstatvfs(self._disk())
         free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
         if peak > free:

@@ -8,17 +8,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from ..errors import Unstable
+from ..errors import UmbraError, Unstable
+from ..kernel import selected
 from ..providers.base import Contents, Estimate
-from . import messages, metadata, statindex
+from . import messages, metadata, native, statindex
 from .entry import Entry, format_line, join_lines, parent_of
 from .rootfs import RootFs, magic
 from .scan import Scan, TreeOptions, open_root, scan
 
 ATTEMPTS = 3
+LARGE = 128 << 10  # bytes of what the native kernel leaves over because of its size
 SKIPPED_SHOWN = 20
 BLOCK = 512  # of st_blocks
 
@@ -45,27 +51,35 @@ def capture(root: bytes, contents: Contents, options: TreeOptions, previous: tup
 
     An absent root gives an empty listing. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.
     """
-    generation = statindex.Generation.load(contents, *previous) if previous else None
+    started = time.time_ns()
     with open_root(root, options) as fs:
-        return _Capture(fs, contents, options, generation).run()
+        found = scan(fs, options)
+        captured = None
+        if found.tree is not None:
+            captured = _NativeCapture(fs, contents, options, previous).run(found, started)
+        return captured or _Capture(fs, contents, options, previous).run(found, started)
 
 
 def estimate(root: bytes, options: TreeOptions) -> Estimate:
     """Size of the tree at `root`, by stat alone; no items when it is absent. Raises SourceUnreadable, Unsupported."""
     with open_root(root, options) as fs:
-        nodes = scan(fs, options).nodes
+        found = scan(fs, options)
         if os.geteuid() != 0:
-            _check_access(fs, nodes, options)
+            _check_access(fs, found.nodes, options)
+    if found.tree is not None:
+        size, numbers = found.tree.sizes()
+        candidates: Iterable[os.stat_result] = map(found.tree.stat, numbers)
+    else:
+        size, candidates = 0, found.nodes.values()
     seen: set[tuple[int, int]] = set()
-    size = 0
-    for st in nodes.values():
+    for st in candidates:
         if stat.S_ISREG(st.st_mode) and (st.st_nlink == 1 or (st.st_dev, st.st_ino) not in seen):
             seen.add((st.st_dev, st.st_ino))
             size += st.st_size
-    return Estimate(size, len(nodes))
+    return Estimate(size, len(found.nodes))
 
 
-def _check_access(fs: RootFs, nodes: dict[bytes, os.stat_result], options: TreeOptions) -> None:
+def _check_access(fs: RootFs, nodes: Mapping[bytes, os.stat_result], options: TreeOptions) -> None:
     for path in sorted(nodes):
         if stat.S_ISREG(nodes[path].st_mode):
             try:
@@ -75,40 +89,49 @@ def _check_access(fs: RootFs, nodes: dict[bytes, os.stat_result], options: TreeO
                     raise messages.unreadable(options.name, messages.join(fs.root, path), error) from error
 
 
+class _Lines(Protocol):
+    """The last shadow of a tree."""
+
+    def line(self, path: bytes, st: os.stat_result) -> str | None:
+        """The line of the entry when it did not change and the store still has its content, else None."""
+
+
 class _Capture:
     """One pass over a tree. Each entry is read from one descriptor, so that it is of one thing at one moment."""
 
-    def __init__(
-        self, fs: RootFs, contents: Contents, options: TreeOptions, generation: statindex.Generation | None
-    ) -> None:
+    def __init__(self, fs: RootFs, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None) -> None:
         self._fs = fs
         self._contents = contents
         self._options = options
-        self._generation = generation
+        self._previous = previous
+        self._generation: _Lines | None = None
         self._lines: list[str] = []
         self._stats: list[str] = []
         self._directories: set[bytes] = set()
         self._firsts: dict[tuple[int, int], bytes] = {}
         self._bytes = 0
         self._read_items = 0
+        self._opening = threading.Lock()  # a RootFs is for one thread at a time
+        self._looked_at = 0  # entries that were not taken over as they were
 
-    def run(self) -> Captured:
-        started = time.time_ns()
-        found = scan(self._fs, self._options)
+    def run(self, found: Scan, started: int) -> Captured:
+        """Shadow what was found; it was looked at after `started`, nanoseconds since the epoch."""
+        if self._previous:
+            self._generation = statindex.Generation.load(self._contents, *self._previous)
         for path in sorted(found.nodes):
             if not path or parent_of(path) in self._directories:  # else its directory went away meanwhile
                 self._add(path, found.nodes[path])
-        tree = self._contents.put(join_lines(self._lines))
-        index = self._contents.put(statindex.encode(tree, started, self._stats))
-        return Captured(
-            tree,
-            index,
-            self._bytes,
-            len(self._lines),
-            self._read_items,
-            self._skipped(found),
-            self._generation is not None,
-        )
+        lines = "\n".join((*self._stats, "")).encode("ascii")
+        return self._captured(found, started, join_lines(self._lines), lines, len(self._lines))
+
+    def _captured(self, found: Scan, started: int, listing: bytes, stats: bytes, items: int) -> Captured:
+        tree = self._contents.put(listing)
+        if self._previous and self._generation and tree == self._previous[0] and not self._looked_at:
+            index = self._previous[1]  # it proves as much as a new one would
+        else:
+            index = self._contents.put(statindex.join(tree, started, stats))
+        skipped, incremental = self._skipped(found), self._generation is not None
+        return Captured(tree, index, self._bytes, items, self._read_items, skipped, incremental)
 
     def _skipped(self, found: Scan) -> tuple[str, ...]:
         first = sorted(found.skipped)[:SKIPPED_SHOWN]
@@ -146,6 +169,7 @@ class _Capture:
         line = self._generation.line(path, st) if self._generation else None
         size = st.st_size if stat.S_ISREG(st.st_mode) else 0
         if line is None:
+            self._looked_at += 1
             entry, st = self._read(path, st)
             line, size = format_line(entry), entry.size
         if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
@@ -172,7 +196,8 @@ class _Capture:
     def _read_file(self, path: bytes) -> tuple[Entry, os.stat_result]:
         """Read a file until it was the same before and after. Raises OSError, Unstable."""
         for dummy in range(ATTEMPTS):
-            fd = self._fs.open_file(path)
+            with self._opening:
+                fd = self._fs.open_file(path)
             try:
                 before, settled = _settle(fd)
                 xattrs = metadata.read_xattrs(fd)
@@ -181,7 +206,8 @@ class _Capture:
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
-            self._read_items += 1
+            with self._opening:
+                self._read_items += 1
             if settled and statindex.stat_line(before) == statindex.stat_line(after) and size == before.st_size:
                 break
         else:
@@ -194,6 +220,81 @@ class _Capture:
 
     def _full(self, path: bytes) -> bytes:
         return messages.join(self._fs.root, path)
+
+
+class _NativeCapture(_Capture):
+    """The same by the native kernel; what that leaves over is done as in the pure twin."""
+
+    _ahead: dict[bytes, Any] = {}
+
+    def run(self, found: Scan, started: int) -> Captured | None:  # type: ignore[override]
+        """As in _Capture; None when a directory went away meanwhile: then all has to be done again."""
+        kernel = selected.kernel()
+        tree = found.tree
+        if kernel is None:
+            return None
+        listing = native.load_generation(kernel, self._contents, *self._previous) if self._previous else None
+        capture = kernel.Capture(tree, listing, native.is_root())
+        same = capture.match()
+        if same:
+            same -= capture.lost(native.lacking(self._contents, capture.digests()))
+        if self._previous and listing is not None and same == len(tree) == len(listing):
+            size, dummy = tree.sizes()
+            return Captured(*self._previous, size, same, 0, self._skipped(found), True)
+        self._generation = _NativeLines(capture, listing, self._contents) if listing is not None else None
+        capture.read(lambda *batch: native.put_many(self._contents, *batch), selected.threads())
+        left = capture.others()
+        self._read_ahead(tree, left, capture)
+        lines = {}
+        for number in left:
+            if isinstance(self._generation, _NativeLines):
+                self._generation.number = number
+            path, st = tree.path(number), tree.stat(number)
+            before, self._bytes = len(self._lines), 0
+            self._add(path, st)
+            if len(self._lines) > before:
+                lines[number] = (self._lines[-1].encode() + b"\n", self._stats[-1].encode() + b"\n", self._bytes)
+            elif stat.S_ISDIR(st.st_mode):
+                return None
+        text, stats, self._bytes = capture.write(lines)
+        self._read_items += capture.files_read()
+        self._looked_at += len(tree) - same - len(left)
+        return self._captured(found, started, text, stats, len(tree) - len(left) + len(lines))
+
+    def _read_ahead(self, tree: Any, left: Iterable[int], capture: Any) -> None:
+        """Read large files that have one name, several at a time; what goes wrong is met again, and told, in order."""
+        large = []
+        for number in left:
+            st = tree.stat(number)
+            if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_size > LARGE and not capture.line_of(number):
+                large.append(tree.path(number))
+        if len(large) > 1:
+            with ThreadPoolExecutor(selected.threads()) as pool:
+                self._ahead = dict(zip(large, pool.map(self._try, large)))
+
+    def _try(self, path: bytes) -> tuple[Entry, os.stat_result] | None:
+        try:
+            return super()._read_file(path)
+        except (OSError, UmbraError):
+            return None
+
+    def _read_file(self, path: bytes) -> tuple[Entry, os.stat_result]:
+        return self._ahead.pop(path, None) or super()._read_file(path)
+
+
+class _NativeLines:
+    """The last shadow as the native kernel knows it, for the node `number`."""
+
+    def __init__(self, capture: Any, listing: Any, contents: Contents) -> None:
+        self.number = 0
+        self._capture, self._listing, self._contents = capture, listing, contents
+
+    def line(self, path: bytes, st: os.stat_result) -> str | None:
+        """The line of the node when stat proves that it did not change, and the store has its content."""
+        line: str | None = self._capture.line_of(self.number)
+        if line is not None and line[0] == "f" and not self._contents.has(line.split(" ", 8)[7]):
+            return None
+        return line
 
 
 def _settle(fd: int) -> tuple[os.stat_result, bool]:

@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Any, Protocol
 
+from ..kernel import selected
 from ..kernel.hashing import sha256_fd
 from ..providers.base import Contents
 from . import entry as listing
-from . import messages, metadata, statindex
+from . import messages, metadata, native, statindex
 from .entry import Entry
 from .rootfs import RootFs, magic
 from .scan import Scan, TreeOptions, open_root, scan
@@ -43,23 +48,119 @@ class Difference:
         return self.why == ("mtime",) and self.entry is not None and self.entry.kind == "d"
 
 
+class Missing(Protocol):
+    """Entries of which there is nothing, all at once: the native kernel knows them, and makes most of them."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many names there were, how many bytes their files have, and those without holes of them."""
+
+    def missing(self) -> list[int]:
+        """Numbers of the entries that are still missing, in order."""
+
+    def misses(self, path: bytes) -> bool:
+        """Whether there was nothing at the path, and should have been."""
+
+    def parents(self) -> list[bytes]:
+        """Paths of the directories that were there, and miss something."""
+
+    def make_directories(self) -> None:
+        """Make those that are missing, so that only we may enter them."""
+
+    def make_files(self, packs: Any, prefix: bytes, threads: int) -> int:
+        """Make small files that are missing; how many bytes they have. `prefix` is that of temporary names."""
+
+    def made(self) -> dict[bytes, tuple[int, int]]:
+        """Device and inode of the directories that were made, by path."""
+
+    def finish(self) -> list[bytes]:
+        """Give the directories that were made their metadata; the paths of those for which that failed."""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A tree held against its shadow. `differences` are sorted by path; `conflicts` are what a restore refuses and why.
+    """A tree held against its shadow. `explicit` are differences, sorted by path; `missing` has those that are but
+    names to create, if the native kernel looked. `conflicts` are what a restore refuses and why.
 
-    `links` says how many other names the shadow has for a file, by its first name.
+    `entries` are by path; `links` are other names of files, `link_counts` says how many a file has, by its first name.
     """
 
-    entries: dict[bytes, Entry]
+    entries: Mapping[bytes, Entry]
     found: Scan
-    differences: tuple[Difference, ...]
+    explicit: tuple[Difference, ...]
     conflicts: tuple[tuple[bytes, str], ...]
-    links: Counter[bytes]
+    links: tuple[Entry, ...]
+    missing: Missing | None = None
+
+    @property
+    def link_counts(self) -> Counter[bytes]:
+        """How many other names the shadow has for a file, by its first name."""
+        return Counter(entry.target for entry in self.links)
+
+    @property
+    def differences(self) -> Differences:
+        """All of them, sorted by path."""
+        return Differences(self)
+
+    def entries_of(self, numbers: Iterable[int]) -> Iterator[Entry]:
+        """The entries with these numbers, one by one."""
+        entries = self.entries
+        return map(entries.numbered, numbers) if isinstance(entries, NativeEntries) else iter(())
 
     @property
     def bytes(self) -> int:
         """How many bytes of contents a restore would write."""
-        return sum(d.entry.size for d in self.differences if d.entry and d.action in (CREATE, REPLACE))
+        explicit = sum(d.entry.size for d in self.explicit if d.entry and d.action in (CREATE, REPLACE))
+        return explicit + (self.missing.counts()[1] if self.missing else 0)
+
+
+class Differences(Sequence[Difference]):
+    """What differs, sorted by path; those that are only missing are put into words one by one."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        missing = comparison.missing
+        self._size = len(comparison.explicit) + (missing.counts()[0] if missing else 0)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Difference]:
+        return merge(self._comparison.explicit, self._missing(), key=lambda difference: difference.path)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = list(islice(self, index.stop if isinstance(index, slice) else index + 1))
+        return found[index]
+
+    def _missing(self) -> Iterator[Difference]:
+        missing = self._comparison.missing
+        for entry in self._comparison.entries_of(missing.missing() if missing else ()):
+            yield Difference(CREATE, entry.path, entry, None)
+
+
+class NativeEntries(Mapping[bytes, Entry]):
+    """The entries of a native listing; each is read when it is asked for."""
+
+    def __init__(self, lines: Any) -> None:
+        self.lines = lines
+
+    def numbered(self, number: int) -> Entry:
+        """The entry of one line."""
+        return listing.parse_line(self.lines.line(number))
+
+    def __getitem__(self, path: bytes) -> Entry:
+        number = self.lines.find(path)
+        if number is None:
+            raise KeyError(path)
+        return self.numbered(number)
+
+    def __contains__(self, path: object) -> bool:
+        return self.lines.find(path) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.numbered(number).path for number in range(len(self.lines)))
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
 
 def compare(root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Comparison:
@@ -73,40 +174,68 @@ def compare_open(fs: RootFs, tree: str, stats: str | None, contents: Contents, o
 
     Raises SourceUnreadable, ContentMissing, StoreCorrupt, StoreFormatUnknown.
     """
-    entries = listing.decode(contents.get(tree))
+    data = contents.get(tree)
+    found = scan(fs, options)
+    kernel = selected.kernel()
+    lines = kernel.listing(data) if kernel and found.tree is not None else None
+    if kernel and lines is not None:
+        native.load_index(lines, contents, tree, stats)
+        missing = kernel.Comparison(found.tree, lines, native.is_root(), selected.threads())
+        return _Compare(fs, NativeEntries(lines), missing, options, found).run_native(lines, missing)
+    entries = listing.decode(data)
     index = statindex.load(contents, stats, tree, len(entries))
-    return _Compare(fs, entries, index, options).run()
+    return _Compare(fs, {entry.path: entry for entry in entries}, index, options, found).run()
+
+
+class _Index(Protocol):
+    """What proves that nothing changed."""
+
+    def same(self, number: int, st: os.stat_result) -> bool:
+        """Whether the entry of line `number` is what it was when it was shadowed."""
 
 
 class _Compare:
     """One pass over both; the entries come first names before other names of the same file."""
 
     def __init__(
-        self, fs: RootFs, entries: list[Entry], index: statindex.StatIndex | None, options: TreeOptions
+        self, fs: RootFs, entries: Mapping[bytes, Entry], index: _Index | None, options: TreeOptions, found: Scan
     ) -> None:
         self._fs = fs
         self._entries = entries
         self._index = index
         self._options = options
-        self._found = scan(fs, options)
+        self._found = found
         self._differences: list[Difference] = []
         self._conflicts: list[tuple[bytes, str]] = []
         self._inodes: dict[bytes, tuple[int, int]] = {}  # of each file that stays where it is
         self._claimed: set[tuple[int, int]] = set()
 
     def run(self) -> Comparison:
-        wanted = {entry.path: entry for entry in self._entries}
-        for number, entry in enumerate(self._entries):
+        for number, entry in enumerate(self._entries.values()):
             self._entry(number, entry)
-        for path, live in self._found.nodes.items():
-            if path not in wanted and path not in self._found.holding:
-                self._differences.append(Difference(REMOVE, path, None, live))
-        self._check_root(wanted)
-        self._differences.sort(key=lambda difference: difference.path)
-        links = Counter(entry.target for entry in self._entries if entry.kind == "h")
-        return Comparison(wanted, self._found, tuple(self._differences), tuple(self._conflicts), links)
+        extra = (path for path in self._found.nodes if path not in self._entries)
+        return self._concluded(extra, (entry for entry in self._entries.values() if entry.kind == "h"), None)
 
-    def _check_root(self, wanted: dict[bytes, Entry]) -> None:
+    def run_native(self, lines: Any, missing: Any) -> Comparison:
+        """The same, where the native kernel has looked, and left some over."""
+        for number in missing.undecided():
+            self._entry(number, listing.parse_line(lines.line(number)))
+        extra = map(self._found.tree.path, missing.extra())
+        links = (listing.parse_line(lines.line(number)) for number in lines.links())
+        return self._concluded(extra, links, missing)
+
+    def _concluded(self, extra: Iterable[bytes], links: Iterable[Entry], missing: Missing | None) -> Comparison:
+        for path in extra:
+            if path not in self._found.holding:
+                self._differences.append(Difference(REMOVE, path, None, self._found.nodes[path]))
+        self._check_root(self._entries)
+        self._differences.sort(key=lambda difference: difference.path)
+        some = missing if missing and missing.counts()[0] else None
+        return Comparison(
+            self._entries, self._found, tuple(self._differences), tuple(self._conflicts), tuple(links), some
+        )
+
+    def _check_root(self, wanted: Mapping[bytes, Entry]) -> None:
         """To remove a root on which something was mounted would empty what was mounted."""
         live = self._found.nodes.get(b"")
         if not live or not stat.S_ISDIR(live.st_mode) or (b"" in wanted and wanted[b""].kind == "d"):

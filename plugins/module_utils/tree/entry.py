@@ -24,6 +24,8 @@ from ..errors import StoreCorrupt, StoreFormatUnknown
 FORMAT = "umbra-tree 1"
 WHERE = "a tree listing"
 KINDS = "fdlhpcbs"
+MOST_OWNER = 0xFFFFFFFF
+MOST_DEVICE = 0x7FFFFFFF  # major or minor
 
 _SPECIAL = re.compile(rb"[^!-$&-~]")
 _LINE = re.compile(
@@ -169,6 +171,8 @@ def parse_line(line: str) -> Entry:
     if not match:
         raise ValueError("it is no entry")
     kind, mode, uid, gid, mtime, path, tail = match.groups()
+    if int(uid) > MOST_OWNER or int(gid) > MOST_OWNER:
+        raise ValueError("its owner is impossible")
     fields = tail.split(" ")[1:] if tail else []
     own = _TAIL_FIELDS.get(kind, 0)
     if len(fields) < own or (len(fields) - own) % 2:
@@ -189,7 +193,10 @@ def parse_line(line: str) -> Entry:
         found = _DEVICE.fullmatch(fields[0])
         if not found:
             raise ValueError("its device is not as it should be")
-        rdev = os.makedev(int(found[1]), int(found[2]))
+        major, minor = int(found[1]), int(found[2])
+        if max(major, minor) > MOST_DEVICE:
+            raise ValueError("its device is impossible")
+        rdev = os.makedev(major, minor)
     xattrs = _parse_xattrs(fields[own:]) if len(fields) > own else ()
     return Entry(
         unescape(path), kind, int(mode, 8), int(uid), int(gid), int(mtime), size, digest, target, rdev, xattrs, sparse

@@ -9,9 +9,12 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import SourceUnreadable, Unsupported
+from ..kernel import selected
 from . import messages
 from .entry import parent_of
 from .exclude import Excludes
@@ -40,14 +43,15 @@ class Scan:
 
     `nodes` has every name that counts. `partial` are directories that hold a name which does not (excluded, a mount
     point), `holding` these and all above them: they can't be removed. `skipped` are the mount points, `temporaries`
-    files that a killed restore left behind; neither is in `nodes`.
+    files that a killed restore left behind; neither is in `nodes`. `tree` is the native kernel's, if that looked.
     """
 
-    nodes: dict[bytes, os.stat_result] = field(default_factory=dict)
+    nodes: Mapping[bytes, os.stat_result] = field(default_factory=dict)
     partial: set[bytes] = field(default_factory=set)
     holding: set[bytes] = field(default_factory=set)
     skipped: set[bytes] = field(default_factory=set)
     temporaries: list[bytes] = field(default_factory=list)
+    tree: Any = None
 
     def leave_out(self, path: bytes) -> None:
         """Note that `path` is there, and none of ours."""
@@ -75,7 +79,28 @@ def require_proc(options: TreeOptions) -> None:
 
 def scan(fs: RootFs, options: TreeOptions) -> Scan:
     """Look at the whole tree; an absent root is an empty one. Raises SourceUnreadable."""
-    return _Scanner(fs, options).run()
+    scanner = _Scanner(fs, options)
+    kernel = selected.kernel()
+    return (scanner.run_native(kernel) if kernel and fs.parent_fd >= 0 else None) or scanner.run()
+
+
+class Nodes(Mapping[bytes, os.stat_result]):
+    """The nodes of a native tree, by path."""
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+
+    def __getitem__(self, path: bytes) -> os.stat_result:
+        found: os.stat_result | None = self._tree.find(path)
+        if found is None:
+            raise KeyError(path)
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._tree.path, range(len(self._tree)))
+
+    def __len__(self) -> int:
+        return len(self._tree)
 
 
 def mount_points(root: bytes) -> frozenset[bytes]:
@@ -104,7 +129,24 @@ class _Scanner:
         self._mounts = mount_points(fs.resolved) if self._one and fs.resolved else frozenset()
         self._untouched = frozenset(filter(None, map(_identity, options.untouched)))
         self._device = -1
-        self._found = Scan()
+        self._nodes: dict[bytes, os.stat_result] = {}
+        self._found = Scan(self._nodes)
+
+    def run_native(self, kernel: Any) -> Scan | None:
+        """The same by the native kernel; None where that found something odd."""
+        fs, matches = self._fs, self._excludes.matches if self._excludes else None
+        tree = kernel.scan(fs.parent_fd, fs.name, self._one, self._mounts, self._untouched, matches, selected.threads())
+        if tree is None:
+            return None
+        found = Scan(Nodes(tree), tree=tree)
+        for kind, path in tree.left_out():
+            if kind == "t":
+                found.temporaries.append(path)
+                continue
+            if kind == "m":
+                found.skipped.add(path)
+            found.leave_out(path)
+        return found
 
     def run(self) -> Scan:
         try:
@@ -114,7 +156,7 @@ class _Scanner:
                 return self._found
             raise messages.unreadable(self._name, self._fs.root, error) from error
         self._device = root.st_dev
-        self._found.nodes[b""] = root
+        self._nodes[b""] = root
         if not stat.S_ISDIR(root.st_mode):
             return self._found
         pending = [b""]
@@ -145,20 +187,20 @@ class _Scanner:
             except OSError as error:
                 raise self._unreadable(child, error) from error
             if self._counts(child, raw, st):
-                self._found.nodes[child] = st
+                self._nodes[child] = st
                 if stat.S_ISDIR(st.st_mode):
                     deeper.append(child)
         return sorted(deeper)
 
     def _look_again(self, path: bytes) -> None:
         """The directory went away, or something else took its name."""
-        del self._found.nodes[path]
+        del self._nodes[path]
         try:
             st = self._fs.lstat(path)
         except OSError:
             return  # then it went away
         if not stat.S_ISDIR(st.st_mode):
-            self._found.nodes[path] = st
+            self._nodes[path] = st
 
     def _counts(self, path: bytes, name: bytes, st: os.stat_result) -> bool:
         directory = stat.S_ISDIR(st.st_mode)

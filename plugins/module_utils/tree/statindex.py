@@ -37,7 +37,12 @@ def is_racy(ctime_ns: int, started_ns: int) -> bool:
 
 def encode(tree: str, started_ns: int, lines: Iterable[str]) -> bytes:
     """The index of the listing with digest `tree`."""
-    return "\n".join((FORMAT, f"{tree} {started_ns}", *lines, "")).encode("ascii")
+    return join(tree, started_ns, "\n".join((*lines, "")).encode("ascii"))
+
+
+def join(tree: str, started_ns: int, lines: bytes) -> bytes:
+    """As `encode`, with all lines as they are written, each with its end."""
+    return f"{FORMAT}\n{tree} {started_ns}\n".encode("ascii") + lines
 
 
 @dataclass(frozen=True)

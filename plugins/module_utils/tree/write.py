@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import stat
+import threading
 from typing import Callable
 
 from ..providers.base import Contents
@@ -33,10 +34,11 @@ class Writer:
         self.touched: set[bytes] = set()
         self._fs = fs
         self._contents = contents
-        self._made: dict[bytes, os.stat_result] = {}
+        self.made: dict[bytes, tuple[int, int]] = {}  # device and inode of the directories that were made
         self._unprivileged = os.geteuid() != 0
+        self._walking = threading.Lock()
         # Two roots may lie in one directory: this tells their temporary names apart.
-        self._prefix = PREFIX + hashlib.sha256(fs.resolved or b"").hexdigest()[:8].encode("ascii")
+        self.prefix = PREFIX + hashlib.sha256(fs.resolved or b"").hexdigest()[:8].encode("ascii")
 
     def remove(self, path: bytes, directory: bool) -> None:
         """Remove one name; a directory has to be empty. It may be gone already."""
@@ -57,7 +59,7 @@ class Writer:
             return  # who may not list it could not have left anything there
         try:
             for name in map(os.fsencode, os.listdir(fd)):
-                if name.startswith(self._prefix) and TEMPORARY.fullmatch(name):
+                if name.startswith(self.prefix) and TEMPORARY.fullmatch(name):
                     os.unlink(name, dir_fd=fd)
         finally:
             os.close(fd)
@@ -72,7 +74,7 @@ class Writer:
             # Who may rename it could have put another in its place, which we may enter and he may not.
             if st.st_uid != os.geteuid() or st.st_mode & 0o777 != 0o700 or os.listdir(made):
                 raise _taken()
-            self._made[path] = st
+            self.made[path] = _identity(st)
         finally:
             os.close(made)
         self.touched.add(path)
@@ -81,13 +83,13 @@ class Writer:
         """Give a directory its metadata: the one that we made, or that was `live` when we looked."""
         fd = self._fs.dir(entry.path)
         st = os.fstat(fd)
-        expected = self._made.get(entry.path, live)
-        if expected is not None and not os.path.samestat(expected, st):
+        expected = self.made.get(entry.path) or (live and _identity(live))
+        if expected and expected != _identity(st):
             raise _taken()
         metadata.put_back(fd, entry, st)
 
     def file(self, entry: Entry) -> int:
-        """Write a regular file; its size. Raises ContentMissing and StoreCorrupt too."""
+        """Write a regular file; its size. Safe to use from several threads. Raises ContentMissing, StoreCorrupt too."""
 
         def make(fd: int, temporary: bytes) -> None:
             opened = os.open(temporary, NEW, 0o600, dir_fd=fd)
@@ -97,7 +99,13 @@ class Writer:
             finally:
                 os.close(opened)
 
-        self._replace(entry.path, make)
+        with self._walking:
+            fd, name = self._directory_of(entry.path)
+            fd = os.dup(fd)  # the next directory may close it
+        try:
+            self._replace_at(fd, name, make)
+        finally:
+            os.close(fd)
         return entry.size
 
     def special(self, entry: Entry) -> None:
@@ -152,8 +160,10 @@ class Writer:
         return True
 
     def _replace(self, path: bytes, make: Callable[[int, bytes], None]) -> None:
-        fd, name = self._directory_of(path)
-        temporary = self._prefix + secrets.token_hex(8).encode("ascii")
+        self._replace_at(*self._directory_of(path), make)
+
+    def _replace_at(self, fd: int, name: bytes, make: Callable[[int, bytes], None]) -> None:
+        temporary = self.prefix + secrets.token_hex(8).encode("ascii")
         try:
             make(fd, temporary)
             os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
@@ -173,12 +183,16 @@ class Writer:
         fd, name = self._fs.at(path)
         if path:
             parent = parent_of(path)
-            if parent in self._made and not os.path.samestat(self._made[parent], os.fstat(fd)):
+            if parent in self.made and self.made[parent] != _identity(os.fstat(fd)):
                 raise _taken()
             self.touched.add(parent)
             if self._unprivileged:
                 _make_writable(fd)
         return fd, name
+
+
+def _identity(st: os.stat_result) -> tuple[int, int]:
+    return st.st_dev, st.st_ino
 
 
 def _taken() -> OSError:

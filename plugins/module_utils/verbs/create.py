@@ -16,7 +16,6 @@ from typing import Any
 from .. import canonical, resource, shadow, version
 from ..context import Context
 from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing, ToolMissing, UmbraError
-from ..kernel import selected
 from ..providers import registry
 from ..providers.base import INCREMENTAL, Estimate
 from ..resource import PRIORITIES, Query, Resource
@@ -29,6 +28,7 @@ from . import payload
 from .run import Module, Target, Work, working
 
 REOPENED = ("rolled_back", "undone", "committed")
+ESTIMATE_AGE = 2.0  # seconds for which an estimate holds
 MARGIN = 16 << 20  # bytes left free beside what is needed: listings, manifests, journals
 
 
@@ -58,7 +58,6 @@ class Created:
             "store": self.store,
             "manifest": self.path,
             "created": self.manifest.created,
-            "kernel": selected.NAME,
             "shadows": shadows,
             "totals": {
                 key: sum(item[key] for item in shadows)
@@ -139,7 +138,7 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
     request = _digest(foreseen.parsed)
     with working(target, "create", create=True) as work:
         kept = _existing(work.update, request, work.store)
-        return kept or _create(work, foreseen.parsed, request, reserve_percent)
+        return kept or _create(work, foreseen, request, reserve_percent)
 
 
 def check(target: Target, raw: Any, reserve_percent: int = 100, where: str = "resources") -> Created:
@@ -163,6 +162,7 @@ class _Foreseen:
     estimates: Sequence[tuple[Resource, Estimate]]
     store: str
     warnings: tuple[str, ...]
+    when: float  # monotonic
 
 
 def _foresee(target: Target, raw: Any, reserve_percent: int, where: str) -> _Foreseen | Created:
@@ -184,7 +184,7 @@ def _foresee(target: Target, raw: Any, reserve_percent: int, where: str) -> _For
         estimates = _estimates(found, context)
     _require_git(found)
     _check_space(path, store, estimates, reserve_percent)
-    return _Foreseen(parsed, estimates, path, warnings)
+    return _Foreseen(parsed, estimates, path, warnings, time.monotonic())
 
 
 def _require_git(found: Iterable[Resource]) -> None:
@@ -306,9 +306,12 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
     )
 
 
-def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
-    found, warnings = expand(parsed, work.context, work.store.host)
-    _check_space(work.store.path, work.store, _estimates(found, work.context), reserve_percent)
+def _create(work: Work, foreseen: _Foreseen, request: str, reserve_percent: int) -> Created:
+    found, warnings = expand(foreseen.parsed, work.context, work.store.host)
+    estimates = foreseen.estimates
+    if time.monotonic() - foreseen.when > ESTIMATE_AGE or found != [item for item, dummy in estimates]:
+        estimates = _estimates(found, work.context)  # waiting for the lock took its time
+    _check_space(work.store.path, work.store, estimates, reserve_percent)
     started = time.time()
     shadows: list[Shadow] = []
     secrets: dict[str, dict[str, Any]] = {}

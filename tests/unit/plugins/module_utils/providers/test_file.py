@@ -37,8 +37,11 @@ from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.tre
     write,
 )
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
+from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 from .conformance import MemorySteps, ProviderConformance, Subject, check_sentence, context
+
+__all__ = ["pytest_generate_tests", "twin"]
 
 
 def resource(path: Path, **options: Any) -> Resource:

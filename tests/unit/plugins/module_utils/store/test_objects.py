@@ -30,8 +30,11 @@ from ansible_collections.umbra.rollback.plugins.module_utils.store import files,
 from ansible_collections.umbra.rollback.plugins.module_utils.store.objects import ObjectContents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import SMALL
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
+from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 from .helpers import files_below, flip, modes_below
+
+__all__ = ["pytest_generate_tests", "twin"]
 
 MIB = 1 << 20
 SIZES = [0, 1, 4096, SMALL - 1, SMALL, SMALL + 1, MIB, 3 * MIB + 5]

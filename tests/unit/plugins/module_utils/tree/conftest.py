@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply as apply_module
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
+from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 from .trees import IS_ROOT, NOBODY
+
+__all__ = ["pytest_generate_tests", "twin"]
 
 
 @pytest.fixture

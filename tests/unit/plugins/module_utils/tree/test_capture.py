@@ -180,6 +180,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_one_of_both(root: Path) -> 
     assert (contents.get(entry.digest), entry.mode, entry.mtime_ns) in both
 
 
+@pytest.mark.pure
 def test_what_vanishes_is_left_out_with_all_below_it(root: Path) -> None:
     def vanish(_number: int) -> None:
         if (root / "etc").exists():
@@ -191,6 +192,7 @@ def test_what_vanishes_is_left_out_with_all_below_it(root: Path) -> None:
     assert sorted(entries(shadow(root, contents), contents)) == [b"", b"bin", b"bin/tool", b"bin/tool-2", b"empty"]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["etc", "etc/app.conf", "current", "empty"])
 @pytest.mark.parametrize("become", ["file", "link", "fifo", "directory"])
 def test_what_becomes_another_kind_is_told(root: Path, name: str, become: str) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs import create, restore
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import Target
+from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
+
+__all__ = ["pytest_generate_tests", "twin"]
 
 
 class Shop:
