@@ -10,7 +10,7 @@ PYTHON := $(shell for p in $(CANDIDATES); do \
 RUN = $(if $(PYTHON),$(PYTHON) -B tests/tools/run.py,@echo 'No Python 3.11 or newer was found: install one.' >&2; false)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit sanity ansible-lint docs license integration format clean
+.PHONY: help demo test lint unit sanity ansible-lint docs license kernel kernel-test sanitize fuzz integration format bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z% -]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -40,6 +40,18 @@ docs:  ## antsibull-docs, antsibull-changelog
 license:  ## every file has a license and a copyright (reuse)
 	@$(RUN) check license
 
+kernel:  ## build the native kernel for every platform (ARGS="--only x86_64-linux-gnu"); commit what it changes
+	@$(RUN) kernel $(ARGS)
+
+kernel-test:  ## build it again elsewhere and compare, and see that it fits every host
+	@$(RUN) check kernel
+
+sanitize:  ## the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer, and a little of fuzz
+	@$(RUN) check sanitize -- $(ARGS)
+
+fuzz:  ## feed it damaged files for a minute (ARGS="--seconds 3600 --only listing")
+	@$(RUN) fuzz $(ARGS)
+
 integration:  ## real playbooks, on both lines of ansible-core
 	@$(RUN) check integration
 
@@ -50,6 +62,9 @@ format:  ## let ruff format the code and mend what it can
 	@test -x build/venv-checks/bin/ruff || $(RUN) check lint
 	build/venv-checks/bin/ruff format --quiet .
 	build/venv-checks/bin/ruff check --fix --quiet .
+
+bench:  ## measured beside cp, rsync, git, restic and borg, as root (ARGS="--files 20000 --rounds 1 --peers cp,rsync")
+	@$(RUN) bench $(ARGS)
 
 clean:  ## remove all that was made here
 	rm -rf .venv build

@@ -14,16 +14,18 @@ from environments import Environment
 from stages import Stage
 
 ENGINE_TESTS = "tests/unit/plugins/module_utils"
+SCRIPTS = ("tools", "bench", "sanitize", "fuzz")
 
 
 @dataclass(frozen=True)
 class Machine:
     """What the stages run with: an environment for each line of ansible-core (the first is .venv), one for the linters,
-    one for each Python that the engine supports."""
+    one for each Python that the engine supports, one that builds the native kernel."""
 
     controllers: dict[str, Environment]
     checks: Environment
     engines: tuple[Environment, ...]
+    kernel: Environment
 
     @property
     def main(self) -> Environment:
@@ -46,7 +48,7 @@ class Checks:
 
     def all(self) -> list[Stage]:
         """All stages, in the order in which to begin them: those first that take long."""
-        makers = (self._integration, self._linters, self._sanity, self._unit, self._demo)
+        makers = (self._integration, self._linters, self._sanity, self._kernel, self._sanitize, self._unit, self._demo)
         return [stage for maker in makers for stage in maker()]
 
     def named(self, words: list[str]) -> list[Stage]:
@@ -69,8 +71,10 @@ class Checks:
     def _mypy(self) -> Stage:
         config = ("mypy", "--config-file", str(self.staged / "pyproject.toml"))
         plugins = self.staged.relative_to(self.build) / "plugins"
-        here = Path(__file__).parent
-        tools = [str(self.staged / "tests" / "tools" / path.name) for path in sorted(here.glob("*.py"))]
+        tests = Path(__file__).parents[1]
+        scripts = [path for folder in SCRIPTS for path in sorted((tests / folder).glob("*.py"))]
+        tools = [str(self.staged / "tests" / path.relative_to(tests)) for path in scripts]
+        tools.append(str(self.staged / "extensions" / "kernel" / "build.py"))
         stage = self._linter(
             "mypy",
             (*config, "--strict", "--python-version", "3.10", f"{plugins}/module_utils"),
@@ -86,7 +90,7 @@ class Checks:
         environment = {
             "PATH": f"{tools.path / 'bin'}:{os.environ['PATH']}",
             "ANSIBLE_COLLECTIONS_PATH": str(self.build),
-            "MYPYPATH": f"{self.build}:{self.staged / 'tests' / 'tools'}",
+            "MYPYPATH": ":".join(map(str, (self.build, *(self.staged / "tests" / folder for folder in SCRIPTS)))),
             "MYPY_CACHE_DIR": str(self.build / "mypy"),
             "RUFF_CACHE_DIR": str(self.build / "ruff"),
             "RUFF_OUTPUT_FORMAT": "concise",
@@ -94,11 +98,52 @@ class Checks:
         absolute = tuple((tools.program(program), *rest) for program, *rest in commands)
         return Stage(name, absolute, self.staged, tools, environment=environment)
 
+    def _kernel(self) -> Iterator[Stage]:
+        """The committed kernel is what its sources give, and fit for every host."""
+        tool = self.machine.kernel
+        root = Path(__file__).parents[2]
+        binding = [str(path.relative_to(root)) for path in sorted((root / "extensions" / "kernel").glob("*.px?"))]
+        lint = (tool.program("cython-lint"), "--max-line-length", "120", *binding)
+        tests = (tool.program("python"), "-m", "pytest", *self.pytest_arguments, "tests/kernel")
+        environment = {
+            "PATH": f"{tool.path / 'bin'}:{os.environ['PATH']}",  # cython-lint calls pycodestyle by name
+            "PYTHONPYCACHEPREFIX": str(self.build / "pycache"),
+        }
+        yield Stage("kernel", (lint, tests), self.staged, tool, environment=environment)
+
+    def _sanitize(self) -> Iterator[Stage]:
+        """The kernel's own tests, and damaged files, with a kernel that finds its own mistakes."""
+        tool = self.machine.kernel
+        pytest = (tool.program("python"), "-m", "pytest", "-m", "native", *self.pytest_arguments)
+        tree, store, kernel = (f"{ENGINE_TESTS}/{path}" for path in ("tree", "store/test_objects.py", "kernel"))
+        threads = [f"{tree}/test_{name}.py" for name in ("twins", "capture", "scan")]
+        yield self.sanitized(
+            "sanitize",
+            ("thread", *pytest, *threads, store, kernel),
+            ("address", *pytest, tree, store, kernel),
+            ("address", *self.fuzz("--seed", "1", "--seconds", "10")),
+        )
+
+    def fuzz(self, *arguments: str) -> tuple[str, ...]:
+        """The command that reads damaged files; see tests/fuzz."""
+        script = str(self.staged / "tests" / "fuzz" / "fuzz.py")
+        return (self.machine.kernel.program("python"), script, "--keep", str(self.build / "fuzz"), *arguments)
+
+    def sanitized(self, name: str, *commands: tuple[str, ...]) -> Stage:
+        """A stage of commands that begin with the name of a sanitizer; see tests/sanitize."""
+        tool = self.machine.kernel
+        script = str(self.staged / "tests" / "sanitize" / "sanitize.py")
+        environment = {"PYTHONPATH": str(self.build), "PYTHONPYCACHEPREFIX": str(self.build / "pycache")}
+        absolute = tuple((tool.program("python"), script, *command) for command in commands)
+        return Stage(name, absolute, self.staged, tool, environment=environment)
+
     def _unit(self) -> Iterator[Stage]:
         newest = self.machine.engines[0]
         for tool in self.machine.engines:
-            # What runs in the test machine runs with that machine's own Python, so once is enough.
-            here = () if tool is newest else ("-m", "not machine")
+            # What runs in the test machine runs with that machine's own Python, so once is enough; the native kernel
+            # is the same file for all, so the oldest and the newest Python are enough.
+            others = "not machine" if tool is self.machine.engines[-1] else "not machine and not native"
+            here = () if tool is newest else ("-m", others)
             yield self._pytest(f"unit-python{tool.python.minor}", tool, ENGINE_TESTS, *here)
         for line, tool in self.machine.controllers.items():
             yield self._pytest(f"unit-core{line}", tool, "tests/unit", f"--ignore={ENGINE_TESTS}")

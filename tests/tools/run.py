@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the Makefile calls: `run.py demo [ARGUMENT...]`, or `run.py check [STAGE...] [-- PYTEST ARGUMENT...]`."""
+"""What the Makefile calls: `run.py WHAT [ARGUMENT...]` (see main), or `run.py check [STAGE...] [-- ARGUMENT...]`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def survey() -> Machine:
     pins = (chosen[0].controller.requirements, unit, PINS / "checks.txt")
     checks = Environment(BUILD / "venv-checks", chosen[0].python, pins)
     engines = tuple(Environment(BUILD / f"venv-python{python.minor}", python, (unit,)) for python in found)
-    return Machine(controllers, checks, engines)
+    kernel = Environment(BUILD / "venv-kernel", chosen[0].python, (unit, PINS / "kernel.txt"))
+    return Machine(controllers, checks, engines, kernel)
 
 
 @contextlib.contextmanager
@@ -91,13 +92,45 @@ def demo(arguments: list[str]) -> int:
     return subprocess.run(playbook, check=False, env=environment).returncode
 
 
+def bench(arguments: list[str]) -> int:
+    """Measure against other tools; see tests/bench. No other make works in this tree meanwhile."""
+    if "-h" not in arguments and "--help" not in arguments:
+        debian.ensure(ROOT / "tests" / "bench" / "packages.txt")
+    with alone():
+        machine = survey()
+        set_up([machine.main], [])
+        script = ROOT / "tests" / "bench" / "bench.py"
+        return subprocess.run([machine.main.program("python"), "-B", str(script), *arguments], check=False).returncode
+
+
+def kernel(arguments: list[str]) -> int:
+    """Build the native kernel, for all platforms unless told otherwise, to where it is committed."""
+    with alone():
+        machine = survey()
+        environments.ensure(machine.kernel)
+        script = ROOT / "extensions" / "kernel" / "build.py"
+        return subprocess.run([machine.kernel.program("python"), "-B", str(script), *arguments], check=False).returncode
+
+
+def fuzz(arguments: list[str]) -> int:
+    """Read damaged files for a while, and end at the first that is not refused as it should be."""
+    debian.ensure(ROOT / "tests" / "testbed" / "packages.txt")
+    with alone():
+        checks = Checks(survey(), BUILD)
+        stage = checks.sanitized("fuzz", ("address", *checks.fuzz(*arguments)))
+        set_up([stage.needs], [])
+        (command,) = stage.commands
+        environment = {**os.environ, **stage.environment}
+        return subprocess.run(command, cwd=stage.cwd, env=environment, check=False).returncode
+
+
 def check(words: list[str], pytest_arguments: list[str]) -> int:
     """Set up what some stages need (all, without any word), run them, and count."""
     begin = time.monotonic()
     with alone():
         checks = Checks(survey(), BUILD, tuple(pytest_arguments))
         stages = checks.named(words) if words else checks.all()
-        if any(stage.name.startswith(("unit", "integration")) for stage in stages):
+        if any(stage.name.startswith(("unit", "integration", "sanitize")) for stage in stages):
             debian.ensure(ROOT / "tests" / "testbed" / "packages.txt")
         set_up([stage.needs for stage in stages], [stage.needs for stage in stages if stage.with_collection])
         outcomes = Runner(stages, BUILD / "log").run(AT_ONCE)
@@ -118,6 +151,12 @@ def main(arguments: list[str]) -> int:
     what, *rest = arguments or [""]
     if what == "demo":
         return demo(rest)
+    if what == "bench":
+        return bench(rest)
+    if what == "kernel":
+        return kernel(rest)
+    if what == "fuzz":
+        return fuzz(rest)
     if what != "check":
         raise SystemExit(__doc__)
     for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
