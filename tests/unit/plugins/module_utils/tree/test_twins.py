@@ -36,6 +36,8 @@ from hypothesis import strategies as st
 
 from .trees import IS_ROOT, OLD, build_rich, build_small, picture, root_only
 
+pytestmark = [pytest.mark.native, pytest.mark.pure]  # once each: they use both twins themselves
+
 OPTIONS = TreeOptions(name="tree")
 NAMES = st.binary(min_size=1, max_size=6).filter(lambda name: not {47, 0}.intersection(name) and name[:1] != b".")
 SIZES = st.sampled_from((0, 1, 4096, (128 << 10) - 1, 128 << 10, (128 << 10) + 1))
