@@ -80,8 +80,7 @@ class FileProvider(Provider):
         Unstable, Unsupported.
         """
         path, options = self._target(resource)
-        last = _digests(previous) if previous else None
-        captured = capture(path, contents, options, last)
+        captured = capture(path, contents, options, _digests(previous) if previous else None)
         _require_present(resource, captured.items)
         return Shadow(
             resource=resource,

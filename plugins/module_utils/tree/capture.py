@@ -225,7 +225,7 @@ class _Capture:
 class _NativeCapture(_Capture):
     """The same by the native kernel; what that leaves over is done as in the pure twin."""
 
-    _ahead: dict[bytes, Any] = {}
+    _ahead: dict[bytes, tuple[Entry, os.stat_result] | None]  # large files that were read before their turn
 
     def run(self, found: Scan, started: int) -> Captured | None:  # type: ignore[override]
         """As in _Capture; None when a directory went away meanwhile: then all has to be done again."""
@@ -241,7 +241,7 @@ class _NativeCapture(_Capture):
         if self._previous and listing is not None and same == len(tree) == len(listing):
             size, dummy = tree.sizes()
             return Captured(*self._previous, size, same, 0, self._skipped(found), True)
-        self._generation = _NativeLines(capture, listing, self._contents) if listing is not None else None
+        self._generation = _NativeLines(capture, self._contents) if listing is not None else None
         capture.read(lambda *batch: native.put_many(self._contents, *batch), selected.threads())
         left = capture.others()
         self._read_ahead(tree, left, capture)
@@ -268,9 +268,8 @@ class _NativeCapture(_Capture):
             st = tree.stat(number)
             if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_size > LARGE and not capture.line_of(number):
                 large.append(tree.path(number))
-        if len(large) > 1:
-            with ThreadPoolExecutor(selected.threads()) as pool:
-                self._ahead = dict(zip(large, pool.map(self._try, large)))
+        with ThreadPoolExecutor(selected.threads()) as pool:
+            self._ahead = dict(zip(large, pool.map(self._try, large)))
 
     def _try(self, path: bytes) -> tuple[Entry, os.stat_result] | None:
         try:
@@ -285,9 +284,9 @@ class _NativeCapture(_Capture):
 class _NativeLines:
     """The last shadow as the native kernel knows it, for the node `number`."""
 
-    def __init__(self, capture: Any, listing: Any, contents: Contents) -> None:
+    def __init__(self, capture: Any, contents: Contents) -> None:
         self.number = 0
-        self._capture, self._listing, self._contents = capture, listing, contents
+        self._capture, self._contents = capture, contents
 
     def line(self, path: bytes, st: os.stat_result) -> str | None:
         """The line of the node when stat proves that it did not change, and the store has its content."""
