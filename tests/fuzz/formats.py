@@ -143,7 +143,7 @@ class Listing(_Trees):
             assert all(native.find(one.path) == number for number, one in enumerate(pure))
             assert native.digests().hex() == "".join(entry.digests(data))
         tree = self.contents.put(data)
-        stats = self.contents.put(statindex.join(tree, time.time_ns(), self._lines))
+        stats = self.contents.put(statindex.encode(tree, time.time_ns(), self._lines))
         seen = both(lambda: self._seen(tree, stats))
         assert seen[0] == seen[1], seen
         again = both(lambda: self._again(tree, stats))

@@ -129,7 +129,7 @@ class _Capture:
         if self._previous and self._generation and tree == self._previous[0] and not self._looked_at:
             index = self._previous[1]  # it proves as much as a new one would
         else:
-            index = self._contents.put(statindex.join(tree, started, stats))
+            index = self._contents.put(statindex.encode(tree, started, stats))
         skipped, incremental = self._skipped(found), self._generation is not None
         return Captured(tree, index, self._bytes, items, self._read_items, skipped, incremental)
 

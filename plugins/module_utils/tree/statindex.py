@@ -10,7 +10,7 @@ each line of the listing, in its order: device, inode, size, mtime and ctime (na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
@@ -35,13 +35,8 @@ def is_racy(ctime_ns: int, started_ns: int) -> bool:
     return ctime_ns > started_ns - (MARGIN if ctime_ns % SECOND else MARGIN_WHOLE_SECONDS)
 
 
-def encode(tree: str, started_ns: int, lines: Iterable[str]) -> bytes:
-    """The index of the listing with digest `tree`."""
-    return join(tree, started_ns, "\n".join((*lines, "")).encode("ascii"))
-
-
-def join(tree: str, started_ns: int, lines: bytes) -> bytes:
-    """As `encode`, with all lines as they are written, each with its end."""
+def encode(tree: str, started_ns: int, lines: bytes) -> bytes:
+    """The index of the listing with digest `tree`; `lines` are all of them, each with its end."""
     return f"{FORMAT}\n{tree} {started_ns}\n".encode("ascii") + lines
 
 

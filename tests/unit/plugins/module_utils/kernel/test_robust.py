@@ -271,7 +271,7 @@ def test_a_stat_index_of_any_time(started: int, tmp_path: Path) -> None:
         with using(twin):
             made = capture(os.fsencode(root), contents, OPTIONS)
             lines = contents.get(made.stat).split(b"\n", 2)[2]
-            stats = contents.put(statindex.join(made.tree, started, lines))
+            stats = contents.put(statindex.encode(made.tree, started, lines))
             again = capture(os.fsencode(root), contents, OPTIONS, (made.tree, stats))
             found.append((again.tree, again.read_items if started < 2**63 else None))
     assert found[0] == found[1]

@@ -37,7 +37,7 @@ def test_racy(ctime: int, racy: bool) -> None:
 def test_the_bytes_are_those_that_are_written_down() -> None:
     """Read by later releases: the first shadow after an upgrade of the collection is to be incremental too."""
     data = b"umbra-stat 1\n" + TREE.encode() + b" 1700000000500000000\n1 2 3 4 5\n6 7 8 -9 10\n"
-    assert statindex.encode(TREE, START, ["1 2 3 4 5", "6 7 8 -9 10"]) == data
+    assert statindex.encode(TREE, START, b"1 2 3 4 5\n6 7 8 -9 10\n") == data
     assert statindex.decode(data, TREE, 2) == statindex.StatIndex(START, ["1 2 3 4 5", "6 7 8 -9 10"])
 
 
@@ -90,7 +90,7 @@ def test_a_generation_gives_only_what_the_store_still_has(tmp_path: Path) -> Non
     digest = contents.put(b"")
     entries = [entry.Entry(b"", "d"), entry.Entry(b"a", "f", digest=digest), entry.Entry(b"b", "h", target=b"a")]
     tree = contents.put(entry.encode(entries))
-    stats = contents.put(statindex.encode(tree, st.st_ctime_ns + SECOND, [statindex.stat_line(st)] * 3))
+    stats = contents.put(statindex.encode(tree, st.st_ctime_ns + SECOND, f"{statindex.stat_line(st)}\n".encode() * 3))
     generation = statindex.Generation.load(contents, tree, stats)
     assert generation
     assert generation.line(b"a", st) == entry.format_line(entries[1])
