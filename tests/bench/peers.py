@@ -116,23 +116,27 @@ class Cp(Tool):
         return _one("cp", "-a", place.copy, place.tree)
 
 
+# Without it a file that changed within the second, and kept its size, counts as unchanged.
+RSYNC = ("rsync", "-a", "--modify-window=-1")
+
+
 class Rsync(Tool):
     """One copy that is kept up to date."""
 
     name = "rsync"
 
     def first(self, place: Place) -> Commands:
-        return _one("rsync", "-a", "--delete", f"{place.tree}/", f"{place.copy}/")
+        return _one(*RSYNC, "--delete", f"{place.tree}/", f"{place.copy}/")
 
     unchanged = changed = first
 
     def drift(self, place: Place) -> Commands:
-        return _one("rsync", "-a", "--delete", f"{place.copy}/", f"{place.tree}/")
+        return _one(*RSYNC, "--delete", f"{place.copy}/", f"{place.tree}/")
 
     full = drift
 
     def verify(self, place: Place) -> Commands:
-        return _one("rsync", "-a", "--checksum", "--dry-run", f"{place.tree}/", f"{place.copy}/")
+        return _one(*RSYNC, "--checksum", "--dry-run", f"{place.tree}/", f"{place.copy}/")
 
 
 class RsyncLink(Tool):
@@ -142,7 +146,7 @@ class RsyncLink(Tool):
 
     def first(self, place: Place) -> Commands:
         before = (f"--link-dest={place.store}/{place.generation - 1}",) if place.generation > 1 else ()
-        return _one("rsync", "-a", *before, f"{place.tree}/", f"{place.store}/{place.generation}/")
+        return _one(*RSYNC, *before, f"{place.tree}/", f"{place.store}/{place.generation}/")
 
     unchanged = changed = first
 
