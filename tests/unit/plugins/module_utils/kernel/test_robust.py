@@ -62,14 +62,14 @@ def interrupted(job):
         print("it came to its end")
     except KeyboardInterrupt:
         took = time.monotonic() - begin
-        print("interrupted" if took < 1 else f"only after {took} s")
+        print("interrupted" if took < 5 else f"only after {took} s")
     deadline = time.monotonic() + 5
     while threads() > before and time.monotonic() < deadline:
         time.sleep(0.01)  # one that has ended is listed for a moment
     assert threads() <= before, "a thread is left behind"
 
 def slow(*what):
-    time.sleep(0.01)
+    time.sleep(0.03)
 
 """
 LONG = {
@@ -80,7 +80,7 @@ capture.match()
 interrupted(lambda: capture.read(lambda *batch: time.sleep(0.4), 2))
 """,
     "verify": """
-count, step, length = 30_000, 100, 1 << 17
+count, step, length = 300_000, 10, 1 << 17
 digests = b"".join(number.to_bytes(32, "big") for number in range(count))
 places = b"".join((number * step).to_bytes(8, "big") + length.to_bytes(8, "big") for number in range(count))
 index = b"umbraidx" + (1).to_bytes(8, "big") + count.to_bytes(8, "big") + digests + places + bytes(32)
@@ -95,14 +95,15 @@ interrupted(lambda: kernel.stream(large, -1, 1 << 40))
 
 
 @pytest.mark.parametrize("what", LONG)
-def test_an_interrupt_ends_it_within_a_second(what: str, tmp_path: Path) -> None:
+def test_an_interrupt_ends_it(what: str, tmp_path: Path) -> None:
+    """Each would go on for longer than that, by far."""
     (tmp_path / "pack").write_bytes(bytes(4 << 20))
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 1 << 40)
-    for number in range(200):
+    for number in range(400):
         directory = tmp_path / "tree" / str(number)
         directory.mkdir(parents=True)
-        (directory / "file").write_bytes(bytes([number]) * 100_000)
+        (directory / "file").write_bytes(number.to_bytes(2, "big") * 50_000)
     done = python(PRELUDE + LONG[what], str(BUILT), str(tmp_path))
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 
