@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -157,6 +157,16 @@ class Provider(ABC):
         nothing but contents that garbage collection takes. May be repeated. `seconds` and `stored_bytes` of the
         record are set by the verb.
         """
+
+    def create_within(
+        self, resource: Resource, previous: Shadow | None, contents: Contents, allow: Callable[[Estimate], None]
+    ) -> Shadow:
+        """As `create`; `allow` is told how big the resource is before anything is kept, and refuses by raising.
+
+        For a type that finds that out by looking at all of what it copies: it looks once for both.
+        """
+        allow(self.estimate(resource))
+        return self.create(resource, previous, contents)
 
     def claims(self, resource: Resource) -> Sequence[Claim]:
         """What the resource provides and uses. Reads only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,9 +79,20 @@ class FileProvider(Provider):
         """Shadow the tree; what did not change since `previous` is not read. Raises SourceMissing, SourceUnreadable,
         Unstable, Unsupported.
         """
+        return self.create_within(resource, previous, contents, lambda size: None)
+
+    def create_within(
+        self, resource: Resource, previous: Shadow | None, contents: Contents, allow: Callable[[Estimate], None]
+    ) -> Shadow:
+        """As `create`, from one look at the tree."""
         path, options = self._target(resource)
-        captured = capture(path, contents, options, _digests(previous) if previous else None)
-        _require_present(resource, captured.items)
+
+        def allow_if_present(size: Estimate) -> None:
+            _require_present(resource, size.items)
+            allow(size)
+
+        captured = capture(path, contents, options, _digests(previous) if previous else None, allow_if_present)
+        _require_present(resource, captured.items)  # it may have gone meanwhile
         return Shadow(
             resource=resource,
             method="incremental" if captured.incremental else "copy",

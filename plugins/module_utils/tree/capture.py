@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,14 +46,23 @@ class Captured:
     incremental: bool = False
 
 
-def capture(root: bytes, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None = None) -> Captured:
+def capture(
+    root: bytes,
+    contents: Contents,
+    options: TreeOptions,
+    previous: tuple[str, str] | None = None,
+    allow: Callable[[Estimate], None] | None = None,
+) -> Captured:
     """Shadow the tree at `root` into `contents`; `previous` are the digests of the tree and stat index of last time.
 
-    An absent root gives an empty listing. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.
+    An absent root gives an empty listing. `allow` is told how big the tree is before anything is kept, and refuses by
+    raising. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.
     """
     started = time.time_ns()
     with open_root(root, options) as fs:
         found = scan(fs, options)
+        if allow:
+            allow(_size(found))
         captured = None
         if found.tree is not None:
             captured = _NativeCapture(fs, contents, options, previous).run(found, started)
@@ -66,6 +75,10 @@ def estimate(root: bytes, options: TreeOptions) -> Estimate:
         found = scan(fs, options)
         if os.geteuid() != 0:
             _check_access(fs, found.nodes, options)
+    return _size(found)
+
+
+def _size(found: Scan) -> Estimate:
     if found.tree is not None:
         size, numbers = found.tree.sizes()
         candidates: Iterable[os.stat_result] = map(found.tree.stat, numbers)

@@ -9,26 +9,25 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import canonical, resource, shadow, version
+from .. import resource, shadow, version
 from ..context import Context
 from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing, ToolMissing, UmbraError
 from ..providers import registry
 from ..providers.base import INCREMENTAL, Estimate
-from ..resource import PRIORITIES, Query, Resource
+from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
 from ..store.store import Store
 from ..store.update import HostUpdate
-from ..tree.exclude import Excludes
-from . import payload
+from . import payload, requested
 from .run import Module, Target, Work, working
 
 REOPENED = ("rolled_back", "undone", "committed")
-ESTIMATE_AGE = 2.0  # seconds for which an estimate holds
 MARGIN = 16 << 20  # bytes left free beside what is needed: listings, manifests, journals
 
 
@@ -92,37 +91,13 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         raise ResourceInvalid(
             where="shadow_create", problem="names no resources", remedy="Give `resources` or `resources_file`."
         )
-    module.no_log_values |= secrets_in(params["resources"])
+    module.no_log_values |= requested.secrets_in(params["resources"])
     if module.check_mode:
         created = check(target, params["resources"], params["reserve_percent"], where)
     else:
         created = create(target, params["resources"], params["reserve_percent"], where)
     result = {**created.to_dict(), "seconds": round(time.monotonic() - begun, 3)}
     return {**result, "payload": payload.pack(created.manifest, created.history)} if params["payload"] else result
-
-
-def _public(item: Resource) -> Resource:
-    return shadow.without_secrets(item, registry.INTERFACES[item.type])[0]
-
-
-def secrets_in(raw: Iterable[Any]) -> set[str]:
-    """Every text below a secret option of `raw`, whatever else is wrong with it: Ansible takes them out of what is
-    printed."""
-    found: set[str] = set()
-    for item in raw:
-        interface = registry.INTERFACES.get(str(item.get("type"))) if isinstance(item, Mapping) else None
-        for key, option in interface.options.items() if interface else ():
-            if option.secret:
-                found |= _texts(item.get(key))
-    return found
-
-
-def _texts(value: Any) -> set[str]:
-    if isinstance(value, Mapping):
-        return {text for one in value.values() for text in _texts(one)}
-    if isinstance(value, (list, tuple)):
-        return {text for one in value for text in _texts(one)}
-    return {str(value)} if value not in (None, "") else set()
 
 
 def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "resources") -> Created:
@@ -132,59 +107,73 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
     the shadowed bytes the update may change: so much more space has to be free for the way back. Raises InputError,
     ManifestExists, StateRefused, NoSpace, StoreError, ProviderError.
     """
-    foreseen = _foresee(target, raw, reserve_percent, where)  # what can be refused is, before a store is made
-    if isinstance(foreseen, Created):
-        return foreseen
-    request = _digest(foreseen.parsed)
+    looked = _look(target, raw, where)
+    if isinstance(looked, Created):
+        return looked
+    if looked.there is None:  # what can be refused is, before a store is made
+        _foresee(target, looked, reserve_percent)
+    request = requested.digest(looked.parsed)
     with working(target, "create", create=True) as work:
         kept = _existing(work.update, request, work.store)
-        return kept or _create(work, foreseen, request, reserve_percent)
+        return kept or _create(work, looked.parsed, request, reserve_percent)
 
 
 def check(target: Target, raw: Any, reserve_percent: int = 100, where: str = "resources") -> Created:
     """What `create` would do, from estimates; nothing is written. Raises what `create` would refuse."""
-    foreseen = _foresee(target, raw, reserve_percent, where)
-    if isinstance(foreseen, Created):
-        return foreseen
+    looked = _look(target, raw, where)
+    if isinstance(looked, Created):
+        return looked
     shadows = tuple(
-        Shadow(_public(item), "check", time.time(), 0.0, size.bytes, size.items, 0, "")
-        for item, size in foreseen.estimates
+        Shadow(requested.public(item), "check", time.time(), 0.0, size.bytes, size.items, 0, "")
+        for item, size in _foresee(target, looked, reserve_percent)
     )
     manifest = Manifest(target.update_id, target.host, time.time(), shadows, version.ENGINE)
-    return Created(manifest, foreseen.store, changed=True, warnings=foreseen.warnings)
+    return Created(manifest, looked.store, changed=True, warnings=looked.warnings)
 
 
 @dataclass(frozen=True)
-class _Foreseen:
-    """What a request comes to, before anything is written."""
+class _Looked:
+    """A request that makes sense: the resources it comes to now, and the store's path; `there` is the store."""
 
     parsed: Sequence[Resource | Query]
-    estimates: Sequence[tuple[Resource, Estimate]]
-    store: str
+    found: Sequence[Resource]
     warnings: tuple[str, ...]
-    when: float  # monotonic
+    store: str
+    there: Store | None
 
 
-def _foresee(target: Target, raw: Any, reserve_percent: int, where: str) -> _Foreseen | Created:
-    """Everything that can be refused by reading alone is refused here; or what is there already, if it is that."""
+def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
+    """The request, as far as it can be refused without looking at the resources; or what is there already, if it is
+    that."""
     resource.check_update_id(target.update_id)
-    parsed = resource.parse(raw, registry.INTERFACES, where)
-    _refuse_empty(parsed)
+    parsed = requested.parse(raw, where)
     store: Store | None = None
     try:
         store = target.open()
         path = store.path
     except StoreMissing as missing:
         path = str(missing.facts["path"])
-    if store and (kept := _existing(store.update(target.update_id), _digest(parsed), store)):
+    if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
-    with tempfile.TemporaryDirectory(prefix="umbra-") as scratch:
-        context = Context(target.update_id, target.host, scratch)
-        found, warnings = expand(parsed, context, target.host)
-        estimates = _estimates(found, context)
+    with _scratch(target) as context:
+        found, warnings = requested.expand(parsed, context, target.host)
     _require_git(found)
-    _check_space(path, store, estimates, reserve_percent)
-    return _Foreseen(parsed, estimates, path, warnings, time.monotonic())
+    return _Looked(parsed, found, warnings, path, store)
+
+
+def _foresee(target: Target, looked: _Looked, reserve_percent: int) -> list[tuple[Resource, Estimate]]:
+    """What the resources come to. Raises what `create` would before it copies."""
+    with _scratch(target) as context:
+        estimates = _estimates(looked.found, context)
+    _check_space(looked.store, looked.there, estimates, reserve_percent)
+    return estimates
+
+
+@contextmanager
+def _scratch(target: Target) -> Iterator[Context]:
+    """A context of its own, outside of any store."""
+    with tempfile.TemporaryDirectory(prefix="umbra-") as scratch:
+        yield Context(target.update_id, target.host, scratch)
 
 
 def _require_git(found: Iterable[Resource]) -> None:
@@ -195,93 +184,6 @@ def _require_git(found: Iterable[Resource]) -> None:
 
 def _estimates(found: Iterable[Resource], context: Context) -> list[tuple[Resource, Estimate]]:
     return [(item, registry.provider(item.type, context).estimate(item)) for item in found]
-
-
-def expand(parsed: Sequence[Resource | Query], context: Context, host: str) -> tuple[list[Resource], tuple[str, ...]]:
-    """Every resource, queries replaced by what they find now, most important first; and what to warn of.
-
-    Raises ResourceInvalid for names used twice, dependencies on nothing, and when nothing at all is left.
-    """
-    found: list[Resource] = []
-    warnings: list[str] = []
-    for number, item in enumerate(parsed):
-        if isinstance(item, Resource):
-            found.append(item)
-            continue
-        matches = registry.provider(item.type, context).query(item.options)
-        if not matches:
-            warnings.append(f"resources[{number}]: the query for type {item.type} finds nothing on {host} now.")
-        for match in matches:
-            one = {**item.common, "type": item.type, **match}
-            found.append(resource.parse_one(one, registry.INTERFACES, f"resources[{number}]"))
-    _refuse_empty(found)
-    resource.check_names(found)
-    _check_dependencies(found, host)
-    _check_overlaps(found)
-    return sorted(found, key=lambda one: PRIORITIES.index(one.priority)), tuple(warnings)
-
-
-def _refuse_empty(items: Sequence[object]) -> None:
-    if not items:
-        raise ResourceInvalid(
-            where="resources",
-            problem="is empty, so there would be nothing to go back to",
-            remedy="Name at least one resource.",
-        )
-
-
-def _check_dependencies(found: Iterable[Resource], host: str) -> None:
-    names = {item.name for item in found}
-    for item in found:
-        for need in item.depends_on:
-            local = need.removeprefix(f"{host}:")
-            if local not in names and (local != need or ":" not in need):
-                raise ResourceInvalid(
-                    where=f"resources ({item.name})",
-                    problem=f"depends_on names {need!r}, which is not among the resources of {host}",
-                    remedy="Correct the name, or write host:name for a resource of another host.",
-                )
-
-
-def _check_overlaps(found: Iterable[Resource]) -> None:
-    """Refuse a path that two resources would restore: they would work against each other, at the same time."""
-    placed = sorted(
-        (os.path.normpath(item.options["path"]), number, item)
-        for number, item in enumerate(found)
-        if item.options.get("path")
-    )
-    trees: list[tuple[str, Resource]] = []
-    for path, dummy, item in placed:
-        for above, tree in trees:
-            inside = path == above or path.startswith(f"{above.rstrip('/')}/")
-            if inside and not _is_excluded(path[len(above) :].lstrip("/"), tree):
-                raise ResourceInvalid(
-                    where=f"resources ({item.name})",
-                    problem=f"{path} is already in {tree.name}, which has the path {above}",
-                    remedy=f"Leave one of them out, or add it to `exclude` of {tree.name}.",
-                )
-        trees.append((path, item))
-
-
-def _is_excluded(path: str, tree: Resource) -> bool:
-    """Whether `path`, or a directory that it is in, is left out of `tree`."""
-    excludes = Excludes(tree.options.get("exclude") or ())
-    parts = path.split("/")
-    heads = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-    return any(excludes.matches(os.fsencode(head), os.fsencode(os.path.basename(head))) for head in heads)
-
-
-def _digest(parsed: Iterable[Resource | Query]) -> str:
-    """The same for the same request; secrets don't count, so that no digest of one is ever written."""
-    items: list[Any] = []
-    for item in parsed:
-        if isinstance(item, Resource):
-            items.append(_public(item).to_dict())
-        else:
-            options = registry.INTERFACES[item.type].options
-            common = {k: v for k, v in item.common.items() if k not in options or not options[k].secret}
-            items.append({"query": dict(item.options), "type": item.type, "common": common})
-    return canonical.digest(items)
 
 
 def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
@@ -306,21 +208,19 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
     )
 
 
-def _create(work: Work, foreseen: _Foreseen, request: str, reserve_percent: int) -> Created:
-    found, warnings = expand(foreseen.parsed, work.context, work.store.host)
-    estimates = foreseen.estimates
-    if time.monotonic() - foreseen.when > ESTIMATE_AGE or found != [item for item, dummy in estimates]:
-        estimates = _estimates(found, work.context)  # waiting for the lock took its time
-    _check_space(work.store.path, work.store, estimates, reserve_percent)
+def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
+    found, warnings = requested.expand(parsed, work.context, work.store.host)
+    others = _estimates(found[1:], work.context)
+
+    def allow(size: Estimate) -> None:
+        _check_space(work.store.path, work.store, [(found[0], size), *others], reserve_percent)
+
     started = time.time()
-    shadows: list[Shadow] = []
-    secrets: dict[str, dict[str, Any]] = {}
-    for item in found:
-        made, secret = _shadow(work, item)
-        shadows.append(made)
-        if secret:
-            secrets[item.name] = secret
-    manifest = Manifest(work.update.update_id, work.store.host, started, tuple(shadows), version.ENGINE, request)
+    # The first one is looked at only once, for its size and for its shadow: nothing of ours runs in between.
+    made = [_shadow(work, found[0], allow), *(_shadow(work, item) for item in found[1:])]
+    shadows = tuple(one for one, dummy in made)
+    secrets = {one.name: secret for one, secret in made if secret}
+    manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request)
     if work.update.state in REOPENED:
         work.update.archive()
     work.update.publish(manifest, secrets)
@@ -339,11 +239,15 @@ def _lessons(store: Store) -> tuple[dict[str, Any], ...]:
     return tuple(store.history().read())
 
 
-def _shadow(work: Work, item: Resource) -> tuple[Shadow, dict[str, Any]]:
+def _shadow(
+    work: Work, item: Resource, allow: Callable[[Estimate], None] | None = None
+) -> tuple[Shadow, dict[str, Any]]:
+    """The shadow of a resource, and its secret options; `allow` as in Provider.create_within."""
     previous = work.store.latest_shadow(item)
-    provider = work.provider(item.type)
-    begun, before = time.monotonic(), work.store.contents.new_bytes
-    made = provider.create(item, previous[1] if previous else None, work.store.contents)
+    last = previous[1] if previous else None
+    provider, contents = work.provider(item.type), work.store.contents
+    begun, before = time.monotonic(), contents.new_bytes
+    made = provider.create_within(item, last, contents, allow) if allow else provider.create(item, last, contents)
     built_upon = previous[0] if previous and made.method == INCREMENTAL else None
     public, secret = shadow.without_secrets(item, registry.INTERFACES[item.type])
     made = replace(
@@ -352,7 +256,7 @@ def _shadow(work: Work, item: Resource) -> tuple[Shadow, dict[str, Any]]:
         previous=built_upon,
         claims=tuple(provider.claims(item)),
         seconds=time.monotonic() - begun,
-        stored_bytes=work.store.contents.new_bytes - before,
+        stored_bytes=contents.new_bytes - before,
     )
     return made, secret
 

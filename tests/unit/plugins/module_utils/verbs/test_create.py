@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info, requested
 
 from .conftest import Shop, touched
 
@@ -113,6 +113,41 @@ def test_space_for_the_way_back_is_foreseen(shop: Shop) -> None:
         create.create(shop.target(), shop.resources(), reserve_percent=percent)
 
 
+def test_a_store_that_is_there_takes_nothing_of_what_it_has_no_room_for(shop: Shop) -> None:
+    """The first resource is looked at once for both: what it needs, and its shadow."""
+    shop.shadow()
+    (shop.config / "new").write_text("not in the store yet\n" * 5000)
+    kept = {path for path in shop.store.rglob("*") if path.suffix == ".pack" or path.parent.parent.name == "objects"}
+    config = {"name": "config", "type": "file", "path": str(shop.config)}
+    percent = 1 + 100 * os.statvfs(shop.root).f_bavail * os.statvfs(shop.root).f_frsize // 100_000
+    with pytest.raises(errors.NoSpace, match="way back"):
+        create.create(shop.target("u2"), [config], reserve_percent=percent)
+    now = {path for path in shop.store.rglob("*") if path.suffix == ".pack" or path.parent.parent.name == "objects"}
+    assert now == kept
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_dump_that_the_first_resource_makes_is_in_the_tree_that_comes_after(shop: Shop, again: bool) -> None:
+    """Only the first resource may be shadowed from what was seen before the store was touched."""
+    dump = shop.config / "dump"
+    dump.write_text("old")
+    tree = {"name": "tree", "type": "file", "path": str(shop.config)}
+    if again:
+        create.create(shop.target("u0"), [tree])
+    script = {"create": ["/bin/sh", "-ec", f"printf new > {dump}; cp {dump} $UMBRA_SHADOW"], "restore": ["true"], "priority": "high"}
+    create.create(shop.target("u1"), [tree, {"name": "dump", "type": "command", **script}])
+    dump.write_text("broken")
+    shop.restore(names=("tree",))
+    assert dump.read_text() == "new"
+
+
+def test_the_store_in_the_tree_is_not_in_the_shadow_that_makes_it(shop: Shop) -> None:
+    tree = {"name": "tree", "type": "file", "path": str(shop.root)}
+    for update in ("u1", "u2"):
+        made = create.create(shop.target(update), [tree]).manifest.shadows[0]
+        assert made.items == sum(1 for path in shop.root.rglob("*") if shop.store not in (path, *path.parents)) + 1
+
+
 BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
     "not a list": (lambda shop: {"name": "x"}, "not a list"),
     "empty": (lambda shop: [], "nothing to go back to"),
@@ -202,4 +237,4 @@ def test_no_digest_depends_on_a_secret(shop: Shop) -> None:
 
 def test_secrets_are_found_whatever_else_is_wrong() -> None:
     raw = [{"type": "command", "environment": {"TOKEN": "abc", "N": 1}, "unknown": 1}, "not even a dict", {"type": []}]
-    assert create.secrets_in(raw) == {"abc", "1"}
+    assert requested.secrets_in(raw) == {"abc", "1"}
