@@ -134,8 +134,9 @@ def test_a_dump_that_the_first_resource_makes_is_in_the_tree_that_comes_after(sh
     tree = {"name": "tree", "type": "file", "path": str(shop.config)}
     if again:
         create.create(shop.target("u0"), [tree])
-    script = {"create": ["/bin/sh", "-ec", f"printf new > {dump}; cp {dump} $UMBRA_SHADOW"], "restore": ["true"], "priority": "high"}
-    create.create(shop.target("u1"), [tree, {"name": "dump", "type": "command", **script}])
+    script = f"printf new > {dump}; cp {dump} $UMBRA_SHADOW"
+    first = {"name": "dump", "type": "command", "create": ["/bin/sh", "-ec", script], "restore": ["true"]}
+    create.create(shop.target("u1"), [tree, {**first, "priority": "high"}])
     dump.write_text("broken")
     shop.restore(names=("tree",))
     assert dump.read_text() == "new"
