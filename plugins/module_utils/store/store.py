@@ -153,12 +153,16 @@ class Store:
         """
         with self.locks.working(verb, update_id, wait):
             self.contents.forget()
-            with files.explained(self.path):
-                self._temporaries.sweep()
+            self.sweep()
             try:
                 yield
             finally:
                 self.contents.forget()
+
+    def sweep(self) -> None:
+        """Remove what dead processes of this host left behind; needs no lock. Raises StoreError."""
+        with files.explained(self.path):
+            self._temporaries.sweep()
 
     @contextmanager
     def workdir(self) -> Iterator[str]:

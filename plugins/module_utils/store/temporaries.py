@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -37,11 +38,12 @@ class Temporary:
 
 
 class Temporaries:
-    """The directory <store>/tmp, as `host` uses it."""
+    """The directory <store>/tmp, as `host` uses it. `shared`: others may make names there, too."""
 
-    def __init__(self, path: str, host: str) -> None:
+    def __init__(self, path: str, host: str, shared: bool = False) -> None:
         self._directory = path
         self._host = files.encode_name(host)
+        self._shared = shared
 
     def file(self) -> Temporary:
         """A new file. Raises OSError."""
@@ -84,12 +86,24 @@ class Temporaries:
         with suppress(OSError):  # a temporary that can't be removed harms nobody; the next sweep tries again
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if (before is None or os.fstat(fd).st_mtime < before) and hold(fd, path):
+                st = os.fstat(fd)
+                foreign = self._shared and st.st_uid != os.geteuid()
+                if not foreign and (before is None or st.st_mtime < before) and hold(fd, path):
                     files.remove(path)
                     return True
             finally:
                 os.close(fd)
         return False
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """A private directory (0700) outside of any store, removed at the end, as are those that the dead left. Raises
+    OSError."""
+    temporaries = Temporaries(tempfile.gettempdir(), "umbra", shared=True)
+    temporaries.sweep()
+    with temporaries.directory() as path:
+        yield path
 
 
 def _held(path: str) -> int:

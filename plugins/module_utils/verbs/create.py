@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +21,7 @@ from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
 from ..store.store import Store
+from ..store.temporaries import scratch
 from ..store.update import HostUpdate
 from . import payload, requested
 from .run import Module, Target, Work, working
@@ -109,6 +108,7 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
     """
     looked = _look(target, raw, where)
     if isinstance(looked, Created):
+        target.open().sweep()  # the run that published it may have been killed then
         return looked
     if looked.there is None:  # what can be refused is, before a store is made
         _foresee(target, looked, reserve_percent)
@@ -155,25 +155,18 @@ def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
         path = str(missing.facts["path"])
     if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
-    with _scratch(target) as context:
-        found, warnings = requested.expand(parsed, context, target.host)
+    with scratch() as workdir:
+        found, warnings = requested.expand(parsed, Context(target.update_id, target.host, workdir), target.host)
     _require_git(found)
     return _Looked(parsed, found, warnings, path, store)
 
 
 def _foresee(target: Target, looked: _Looked, reserve_percent: int) -> list[tuple[Resource, Estimate]]:
     """What the resources come to. Raises what `create` would before it copies."""
-    with _scratch(target) as context:
-        estimates = _estimates(looked.found, context)
+    with scratch() as workdir:
+        estimates = _estimates(looked.found, Context(target.update_id, target.host, workdir))
     _check_space(looked.store, looked.there, estimates, reserve_percent)
     return estimates
-
-
-@contextmanager
-def _scratch(target: Target) -> Iterator[Context]:
-    """A context of its own, outside of any store."""
-    with tempfile.TemporaryDirectory(prefix="umbra-") as scratch:
-        yield Context(target.update_id, target.host, scratch)
 
 
 def _require_git(found: Iterable[Resource]) -> None:

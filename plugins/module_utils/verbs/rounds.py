@@ -26,14 +26,19 @@ class Round:
         events = update.journal.events()
         begins = [event for event in events if event["event"] == "restore-begin"]
         self.resumed = bool(begins) and update.state in ("restoring", "failed") and begins[-1]["source"] == self.source
-        rounds = update.displaced_rounds()
         if self.resumed:
             self.number: int = begins[-1]["round"]
             self.of: int | None = begins[-1]["of"]
         else:
             self.number = max([event["round"] for event in begins], default=0) + 1
-            self.of = rounds[-1] if undo and rounds else None
+            self.of = self._last_restore(begins) if undo else None
         self._events = [event for event in events if event.get("round") == self.number]
+
+    def _last_restore(self, begins: Sequence[Mapping[str, Any]]) -> int | None:
+        """The last round that set something aside to go back to the shadow. What an undo sets aside does not count:
+        to undo twice, or again after the first was killed at its very end, is to undo once."""
+        restores = {event["round"] for event in begins if event["source"] == "shadow"}
+        return next((number for number in reversed(self._update.displaced_rounds()) if number in restores), None)
 
     def prepared(self, names: Sequence[str]) -> bool:
         """Whether an earlier call of this round made all of `names` ready for changes, and the round is still going."""

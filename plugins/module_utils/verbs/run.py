@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
 from ..store.dry import DryContents
 from ..store.store import Store
+from ..store.temporaries import scratch
 from ..store.update import HostUpdate
 
 
@@ -114,7 +114,7 @@ def working(target: Target, verb: str, create: bool = False) -> Iterator[Work]:
 def looking(target: Target) -> Iterator[Work]:
     """As `working`, for check mode and reports: no lock is taken, and nothing is written anywhere in the store."""
     store = target.open()
-    with tempfile.TemporaryDirectory(prefix="umbra-") as workdir:
+    with scratch() as workdir:
         update = store.update(target.update_id)
         context = Context(target.update_id, target.host, workdir)
         yield Work(store, context, True, update, target.plan or update.plan())
