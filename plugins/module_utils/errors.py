@@ -135,6 +135,13 @@ class StateRefused(StoreError):
 # --- the kernel ---------------------------------------------------------------------------------------------------
 
 
+class NoScratch(UmbraError):
+    """No private directory can be made in {path} ({problem}). Nothing was changed. Free space there, or have TMPDIR
+    name another directory."""
+
+    code = "no-scratch"
+
+
 class KernelUnavailable(UmbraError):
     """The native kernel was asked for (kernel: native) and can't be used on this host: {problem}. Set `kernel: auto`
     to go on with the pure one, which does the same, slower."""

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..resource import Interface, Option, Resource
 from ..shadow import Root, Shadow
+from ..tree import messages
 from ..tree.apply import extract
 from ..tree.capture import capture
 from ..tree.entry import decode, digests, escape
@@ -94,7 +95,7 @@ class CommandProvider(Provider):
             done = self._run(resource, "create", phase, room)
             if done.status != 0:
                 raise ShadowFailed(name=resource.name, problem=_ending(resource, "create", done), remedy=AGAIN)
-            if not os.listdir(room):
+            if _is_empty(room, resource.name):
                 raise ShadowFailed(
                     name=resource.name,
                     problem=f"`{_shown(resource, 'create')}` ended well, and left nothing",
@@ -284,6 +285,13 @@ def _hide(resource: Resource, text: str) -> str:
     for value in sorted(filter(None, values), key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     return text
+
+
+def _is_empty(room: str, name: str) -> bool:
+    try:
+        return not os.listdir(room)
+    except OSError as error:
+        raise messages.unreadable(name, os.fsencode(room), error) from error
 
 
 def _checksum(listing: bytes) -> str:

@@ -19,6 +19,7 @@ from ..packages.face import ABSENT, CONFIGURED, INSTALLED, Manager, Package, Pre
 from ..packages.host import Host
 from ..packages.plan import Kept, Move, Work, mark_change, moves, paths_of, same_name, unmarked, with_leavings
 from ..pathset import PathSet
+from ..present import is_there
 from ..resource import Interface, Option, Resource
 from ..shadow import Claim, Root, Shadow
 from .base import Change, Contents, Drift, Estimate, Outcome, Provider, Steps
@@ -207,7 +208,7 @@ class PackageProvider(Provider):
         keys = [now.key for one in kept for now in same_name(replace(one.package, arch=""), live)]
         config = {path for paths in manager.config_paths(keys).values() for path in paths}
         config.update(path for one in kept for path in one.config)
-        new = {path for path in with_leavings(config, manager) if os.path.lexists(path) and host.is_new(path)}
+        new = {path for path in with_leavings(config, manager) if is_there(path) and host.is_new(path)}
         return PathSet.load(shadow.data["set"]).without(stayed), sorted(new - stayed)
 
     def _shadow(

@@ -27,6 +27,7 @@ from ..errors import (
     UmbraError,
     ValidationFailed,
 )
+from ..present import is_there
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
 from ..sqlite import database, files, summary
@@ -133,7 +134,7 @@ class SqliteProvider(Provider):
         with self._telling(resource, path, ShadowFailed):
             if not files.present(path):
                 return self._absent(resource)
-            if os.path.lexists(path):
+            if is_there(path):
                 try:
                     return self._backup(resource, path, contents)
                 except Broken:
@@ -232,7 +233,7 @@ class SqliteProvider(Provider):
 
     def _compare_backup(self, shadow: Shadow, path: str, contents: Contents) -> _Comparison:
         whole = f"a database of {shadow.items} rows"
-        if not os.path.lexists(path):
+        if not is_there(path):
             return _Comparison(content=(Change("create", _show(path), "", whole),), readable=False)
         wanted = Summary.decode(contents.get(shadow.data["summary"]))
         try:
@@ -270,7 +271,7 @@ class SqliteProvider(Provider):
                 method, size = self._write(shadow, path, contents, found.readable), shadow.bytes
             elif found.journal:
                 database.set_journal_mode(path, shadow.data["journal_mode"], self._timeout(resource))
-            if os.path.lexists(path):
+            if is_there(path):
                 Facts.from_list(shadow.data["file"]).put_back(path)
             return Outcome(max(1, shadow.items if size else 0), size, method, notes)
 
@@ -320,7 +321,7 @@ class SqliteProvider(Provider):
         """The path of the database; None when it may be missing, and is. Raises SourceMissing, ToolMissing."""
         self._require(resource)
         path = _path(resource)
-        if os.path.lexists(path):
+        if is_there(path):
             return path
         if resource.options["allow_missing"]:
             return None

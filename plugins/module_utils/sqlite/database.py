@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
+from ..present import is_there
 from ..tree import rootfs
 
 try:
@@ -192,7 +193,7 @@ def _copy_apart(path: str, workdir: str) -> str | None:
     before = state(path)
     copy = os.path.join(workdir, "apart")
     for suffix in ("", "-journal", "-wal"):
-        if os.path.lexists(copy + suffix):
+        if is_there(copy + suffix):
             os.unlink(copy + suffix)
         if _size(path + suffix) is not None:
             shutil.copyfile(path + suffix, copy + suffix)
@@ -210,7 +211,7 @@ def copy_out(live: Live, path: str, timeout: float) -> None:
     """Copy the live database to the new file `path`. Writers wait for a chunk at most, unless they never pause."""
     with translated():
         for restarts in (RESTARTS, None):
-            if os.path.lexists(path):
+            if is_there(path):
                 os.unlink(path)
             with connect(path, "rwc", timeout) as target:
                 target.execute("PRAGMA synchronous=OFF")  # the store makes it durable

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..present import is_there
 from ..providers.base import Contents
 from ..tree import metadata, rootfs
 from ..tree.entry import Entry
@@ -81,7 +82,7 @@ def keep(path: str, contents: Contents) -> dict[str, str]:
 
 def present(path: str) -> list[str]:
     """Which of the files are there, by suffix."""
-    return [suffix for suffix in KEPT if os.path.lexists(path + suffix)]
+    return [suffix for suffix in KEPT if is_there(path + suffix)]
 
 
 def digests(path: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Callable, TypeVar
 from urllib.parse import quote, unquote
 
 from ..errors import NoSpace, StoreError
+from ..present import is_directory
 
 T = TypeVar("T")
 
@@ -211,7 +212,7 @@ def names(path: str) -> list[str]:
 
 def directories(path: str) -> list[str]:
     """The names of the directories in the directory `path`, sorted; none when it isn't there. Raises OSError."""
-    return [name for name in names(path) if os.path.isdir(os.path.join(path, name))]
+    return [name for name in names(path) if is_directory(os.path.join(path, name))]
 
 
 def unlink(path: str) -> bool:

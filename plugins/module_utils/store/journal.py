@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import StoreCorrupt
+from ..present import is_there
 from . import files
 
 _LOCK = threading.Lock()  # of all files: an append is short, and two objects may stand for one file
@@ -45,7 +46,7 @@ class Lines:
         return [record for record in records if record is not None], records.count(None)
 
     def _append(self, line: bytes) -> None:
-        new = not os.path.exists(self.path)
+        new = not is_there(self.path)
         if new:
             files.make_directory(os.path.dirname(self.path))
         fd = files.retrying(lambda: files.open_new(self.path, 0))

@@ -11,10 +11,11 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ..errors import StoreLocked
+from ..present import is_there
 from . import files
 
 POLL_SECONDS = 0.05  # doubled with every try
@@ -91,7 +92,9 @@ class Locks:
 
         Raises StoreLocked after `wait` seconds, StoreError.
         """
-        if not os.path.exists(os.path.join(self._directory, COLLECTION)):
+        with files.explained(self._store):
+            locked = is_there(os.path.join(self._directory, COLLECTION))
+        if not locked:
             yield  # a copy of a store, without its locks: nobody collects there
             return
         fd = self._wait(COLLECTION, False, wait, os.O_RDONLY)
@@ -104,10 +107,12 @@ class Locks:
     def _alone(self, name: str, holder: Holder, wait: float) -> Iterator[None]:
         fd = self._wait(name, True, wait)
         try:
-            _write(fd, holder)
+            with files.explained(self._store):
+                _write(fd, holder)
             yield
         finally:
-            _write(fd, None)
+            with suppress(OSError):  # the name of a holder that is gone harms nobody: the lock itself is given back
+                _write(fd, None)
             os.close(fd)
 
     def _wait(self, name: str, exclusive: bool, wait: float, flags: int = os.O_RDWR | os.O_CREAT) -> int:
@@ -117,17 +122,20 @@ class Locks:
             files.make_directory(self._directory)
             while True:
                 fd = files.retrying(lambda: os.open(path, flags | os.O_NOFOLLOW, files.FILE_MODE))
-                if hold(fd, path, exclusive):
-                    break
+                try:
+                    if flags & os.O_CREAT:
+                        os.fchmod(fd, files.FILE_MODE)
+                    if hold(fd, path, exclusive):
+                        return fd
+                except OSError:
+                    os.close(fd)
+                    raise
                 os.close(fd)
                 waited = time.monotonic() - started
                 if waited >= wait:
                     raise StoreLocked(path=self._store, holder=self._holder(name), waited=waited)
                 time.sleep(min(pause, wait - waited))
                 pause = min(2 * pause, POLL_SECONDS_MOST)
-        if flags & os.O_CREAT:
-            os.fchmod(fd, files.FILE_MODE)
-        return fd
 
     def _holder(self, name: str) -> str:
         """Who holds the lock `name`, as text; when it is shared (by hosts that work), who holds any of the others."""

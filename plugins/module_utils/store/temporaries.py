@@ -9,8 +9,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+from ..errors import NoScratch
 from . import files
 from .locks import hold
 
@@ -99,10 +100,14 @@ class Temporaries:
 @contextmanager
 def scratch() -> Iterator[str]:
     """A private directory (0700) outside of any store, removed at the end, as are those that the dead left. Raises
-    OSError."""
-    temporaries = Temporaries(tempfile.gettempdir(), "umbra", shared=True)
-    temporaries.sweep()
-    with temporaries.directory() as path:
+    NoScratch."""
+    with ExitStack() as stack:
+        try:
+            temporaries = Temporaries(tempfile.gettempdir(), "umbra", shared=True)
+            temporaries.sweep()
+            path = stack.enter_context(temporaries.directory())
+        except OSError as error:
+            raise NoScratch(path=tempfile.tempdir or "any of the usual places", problem=error.strerror) from error
         yield path
 
 

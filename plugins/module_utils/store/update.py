@@ -15,6 +15,7 @@ from typing import Any
 from .. import canonical
 from ..errors import ManifestExists, ManifestMissing, StoreCorrupt
 from ..plan import Plan
+from ..present import is_there
 from ..shadow import Manifest
 from . import files
 from .journal import Journal
@@ -48,8 +49,9 @@ class HostUpdate:
     # --- the manifest
 
     def exists(self) -> bool:
-        """Whether a manifest is published."""
-        return os.path.exists(self.manifest_path)
+        """Whether a manifest is published. Raises StoreError."""
+        with files.explained(self._contents.path):
+            return is_there(self.manifest_path)
 
     def manifest(self) -> Manifest:
         """The manifest, checked. Raises ManifestMissing, StoreCorrupt, StoreFormatUnknown, StoreError."""
@@ -87,7 +89,7 @@ class HostUpdate:
         with files.explained(self._contents.path):
             parent = os.path.dirname(self.path)
             number = 1
-            while os.path.exists(f"{self.path}~{number}") or os.path.exists(f"{self.path}~{number}{DROPPED}"):
+            while is_there(f"{self.path}~{number}") or is_there(f"{self.path}~{number}{DROPPED}"):
                 number += 1
             os.rename(self.path, f"{self.path}~{number}")
             files.sync_directory(parent)
@@ -184,7 +186,7 @@ class HostUpdate:
         parent, name = os.path.split(self.path)
         updates = os.path.dirname(parent)
         with files.explained(self._contents.path):
-            return [i for i in files.names(updates) if os.path.exists(os.path.join(updates, i, name, MANIFEST))]
+            return [i for i in files.names(updates) if is_there(os.path.join(updates, i, name, MANIFEST))]
 
     def _save(self, name: str, value: Mapping[str, Any]) -> None:
         data = canonical.dumps(value) + b"\n"

@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from ..present import is_there
+
 LINK_DIRECTORIES = (".wants", ".requires", ".upholds")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._@:/-]")
 
@@ -19,7 +21,7 @@ def find(places: Iterable[str], unit: str) -> list[str]:
     own = names(unit)
     found: set[str] = set()
     for place in places:
-        found.update(path for name in own for path in (f"{place}/{name}", f"{place}/{name}.d") if os.path.lexists(path))
+        found.update(path for name in own for path in (f"{place}/{name}", f"{place}/{name}.d") if is_there(path))
         found.update(path for path in _links(place) if _is_link_of(path, unit))
     return sorted(found)
 

@@ -64,7 +64,7 @@ def held(update: HostUpdate) -> int:
 
 def release(update: HostUpdate) -> None:
     """Give the held space back. May be repeated."""
-    with suppress(FileNotFoundError):  # nothing is held, or another call gave it back
+    with suppress(OSError):  # nothing is held; or it can't be given back, and who needs it will say that it is missing
         os.unlink(os.path.join(update.path, RESERVE))
 
 
