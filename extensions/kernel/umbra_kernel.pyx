@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, embedsignature=True
+# cython: language_level=3, binding=False, embedsignature=True, always_allow_keywords=False
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -12,7 +12,7 @@ import os
 
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -89,6 +89,19 @@ cdef extern from "umbra.h" nogil:
     const char *line_digest(const Line *line)
     int read_hex(const char *at, uint8_t *digest)
 
+    ctypedef struct Place:
+        int32_t pack
+        uint32_t length
+        uint64_t offset
+    ctypedef struct Index:
+        const uint8_t *data
+        size_t rows
+    ctypedef struct Segment:
+        char *data
+        size_t count
+        uint32_t *sizes
+    void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places)
+
     int NODE_OTHER, NODE_SAME, NODE_READ, NODE_DONE
     ctypedef struct CCapture "Capture":
         CTree *tree
@@ -96,8 +109,7 @@ cdef extern from "umbra.h" nogil:
         uint32_t *line_of
         size_t read_count, same
         int root_user
-        int (*sink)(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
-                    size_t size)
+        int (*sink)(void *context, Segment *segment)
         void *sink_context
     int capture_match(CCapture *capture)
     int capture_queue(CCapture *capture)
@@ -121,17 +133,6 @@ cdef extern from "umbra.h" nogil:
     int compare_look(CComparison *comparison, int threads, Poll poll, void *context)
     void compare_free(CComparison *comparison)
 
-    ctypedef struct Place:
-        int32_t pack
-        uint32_t length
-    ctypedef struct Index:
-        const uint8_t *data
-        size_t rows
-    int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd)
-    void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places)
-    int packs_verify(const Index *packs, size_t count, const uint8_t *digests, const Place *places, size_t wanted,
-                     uint8_t *bad, int64_t *good, int threads, Poll poll, void *context)
-
     ctypedef struct Identity:
         uint64_t dev, ino
     ctypedef struct Create:
@@ -151,8 +152,7 @@ cdef extern from "umbra.h" nogil:
     void finish_directories(const Roots *roots, const CListing *listing, const uint32_t *lines, size_t count,
                             const Identity *made, uint8_t *done)
 
-    void stream_write_soon(int fd, int64_t at, int64_t size)
-    int64_t stream_copy(int source, int target, int64_t size, uint8_t *digest, int *refused, Poll poll,
+    int64_t stream_copy(int source, int target, int direct, int64_t size, uint8_t *digest, int *refused, Poll poll,
                         void *context)
 
 VERSION = "0.1.0"
@@ -225,24 +225,8 @@ cdef int exclude(void *context, const CDir *found, uint8_t *flags) noexcept with
     return 0
 
 
-cdef class Sinking(Caught):
-    cdef object take
-
-
-cdef int sink(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
-              size_t size) noexcept with gil:
-    call = <Sinking>context
-    cdef size_t number
-    try:
-        call.take(
-            PyBytes_FromStringAndSize(<const char *>digests, count * DIGEST),
-            [sizes[number] for number in range(count)],
-            PyBytes_FromStringAndSize(data, size),
-        )
-    except BaseException as error:
-        call.keep(error)
-        return 1
-    return 0
+cdef int fail(int error) except -1:
+    raise OSError(error, os.strerror(error))
 
 
 # --- trees
@@ -321,7 +305,7 @@ cdef class Tree:
         return found
 
 
-def scan(int parent_fd, bytes name, bint one_device, mounts, untouched, matches, int threads):
+def scan(int parent_fd, bytes name, bint one_device, mounts, untouched, matches, int threads, /):
     """Look at the whole tree at `name` in the directory `parent_fd`, which the Tree uses as long as it lives.
 
     `mounts` are relative paths not to enter, `untouched` (device, inode) of directories not to enter, `matches(path,
@@ -342,9 +326,9 @@ def scan(int parent_fd, bytes name, bint one_device, mounts, untouched, matches,
         for number, path in enumerate(mounts):
             paths[number] = PyBytes_AsString(path)
             sizes[number] = len(path)
-        for number, (device, inode) in enumerate(untouched):
-            pairs[2 * number] = device
-            pairs[2 * number + 1] = inode
+        for number, pair in enumerate(untouched):
+            pairs[2 * number] = pair[0]
+            pairs[2 * number + 1] = pair[1]
         made.name = name
         roots.parent_fd, roots.name, roots.one_device, roots.device = parent_fd, made.name, one_device, 0
         options.mounts, options.mount_sizes, options.mount_count = paths, sizes, len(mounts)
@@ -379,7 +363,7 @@ cdef class Listing:
     def __len__(self):
         return self.listing.count
 
-    def index(self, bytes stats, bytes tree):
+    def index(self, bytes stats, bytes tree, /):
         """Take the stat index of the listing with digest `tree` (64 hexadecimal digits); whether it belongs to it."""
         if len(tree) != 2 * DIGEST:
             return False
@@ -431,6 +415,11 @@ def listing(bytes data):
     return made if result == 0 else None
 
 
+# --- packs
+
+include "packs.pxi"
+
+
 # --- shadowing
 
 cdef class Others(Caught):
@@ -440,6 +429,7 @@ cdef class Others(Caught):
 cdef int other(void *context, size_t position, Text *listing, Text *stats, int64_t *total) noexcept with gil:
     call = <Others>context
     cdef bytes line, stat
+    cdef tuple found
     try:
         found = call.lines.get(position)
         if found is None:
@@ -460,7 +450,7 @@ cdef class Capture:
     cdef Tree tree
     cdef Listing previous
 
-    def __init__(self, Tree tree not None, Listing previous, bint root_user):
+    def __init__(self, Tree tree not None, Listing previous, bint root_user, /):
         self.tree, self.previous = tree, previous
         self.capture.tree = &tree.tree
         self.capture.previous = &previous.listing if previous is not None else NULL
@@ -514,17 +504,25 @@ cdef class Capture:
                 count += 1
         return lost
 
-    def read(self, take, int threads):
-        """Read what has to be read. Contents go to `take(digests, sizes, data)`: 32 bytes each, numbers, bytes."""
-        cdef Sinking context = Sinking()
+    def read(self, Packs packs, give, uint64_t limit, int threads, /):
+        """Read what has to be read. Small contents that `packs` don't have are written to the PackWriter that `give()`
+        gives, from any thread: at first, and when one has `limit` bytes. Without packs, each goes to `give(data)`. Raises
+        OSError of writing."""
+        cdef Filling context = Filling()
         cdef int result
-        context.take = take
-        self.capture.sink = sink
-        self.capture.sink_context = <void *>context
+        context.give, context.held = give, [packs]
+        context.packing.limit = limit
+        context.packing.next, context.packing.context = next_writer, <void *>context
+        self.capture.sink, self.capture.sink_context = sink, <void *>context
+        if packs is not None:
+            context.packing.packs, context.packing.pack_count = packs.packs, packs.count
+            self.capture.sink, self.capture.sink_context = packing_add, &context.packing
         if self.capture_queue():
             raise MemoryError()
         with nogil:
             result = capture_read(&self.capture, threads, poll, <void *>context)
+        if context.error is None and context.packing.error:
+            fail(context.packing.error)
         context.settle(result)
 
     cdef int capture_queue(self):
@@ -593,7 +591,7 @@ cdef class Comparison:
     cdef Identity *identities  # by line, of directories that were made
     cdef uint32_t *lines
 
-    def __init__(self, Tree tree not None, Listing listing not None, bint root_user, int threads):
+    def __init__(self, Tree tree not None, Listing listing not None, bint root_user, int threads, /):
         cdef Caught context = Caught()
         cdef int result
         self.tree, self.listing = tree, listing
@@ -639,7 +637,7 @@ cdef class Comparison:
         cdef size_t number
         return [self.comparison.extra[number] for number in range(self.comparison.extra_count)]
 
-    def same(self, size_t number, st=None):
+    def same(self, size_t number, st=None, /):
         """Whether the stat index proves that what is at the line's path is what was shadowed."""
         if number >= self.listing.listing.count:
             raise IndexError(number)
@@ -700,7 +698,7 @@ cdef class Comparison:
         for number in range(made):
             self.is_made[self.lines[number]] = 1
 
-    def make_files(self, Packs packs not None, bytes prefix, int threads):
+    def make_files(self, Packs packs not None, bytes prefix, int threads, /):
         """Make the small files that are missing; `prefix` is that of temporary names. How many bytes they have."""
         cdef Caught context = Caught()
         cdef size_t number, count = self._collect(b"f", True, False), kept = 0
@@ -765,91 +763,21 @@ cdef class Comparison:
             free(done)
 
 
-# --- packs
-
-cdef class Packs:
-    """Published packs, as they are now: `files` has for each the whole index (bytes), the size of the pack, its open
-    file, which is held. An index that is not as it should be is left out."""
-    cdef Index *packs
-    cdef size_t count
-    cdef list held
-
-    def __init__(self, list files not None):
-        cdef bytes data
-        cdef const uint8_t *at
-        self.held = []
-        self.packs = <Index *>calloc(len(files) + 1, sizeof(Index))
-        if self.packs == NULL:
-            raise MemoryError()
-        for data, size, file in files:
-            at = <const uint8_t *>PyBytes_AsString(data)
-            if index_open(&self.packs[self.count], at, len(data), size, file.fileno()) == 0:
-                self.held.append((data, file))
-                self.count += 1
-
-    def __dealloc__(self):
-        free(self.packs)
-
-    def lacking(self, bytes digests not None):
-        """A flag (a byte) for each of the digests (32 bytes each): 1 where no pack has it."""
-        cdef size_t number, wanted = len(digests) // DIGEST
-        cdef const uint8_t *at = digests
-        cdef Place *places = <Place *>malloc((wanted + 1) * sizeof(Place))
-        cdef bytes made = PyBytes_FromStringAndSize(NULL, wanted)
-        cdef char *flags = PyBytes_AsString(made)
-        if places == NULL:
-            raise MemoryError()
-        with nogil:
-            packs_find(self.packs, self.count, at, wanted, places)
-            for number in range(wanted):
-                flags[number] = places[number].pack < 0
-            free(places)
-        return made
-
-    def verify(self, bytes digests not None, int threads):
-        """Read and check the contents: how many bytes the good ones have, each once, and a flag for each: 1 where it
-        is in no pack, can't be read, or is something else."""
-        cdef Caught context = Caught()
-        cdef size_t wanted = len(digests) // DIGEST
-        cdef const uint8_t *at = digests
-        cdef Place *places = <Place *>malloc((wanted + 1) * sizeof(Place))
-        cdef bytes made = PyBytes_FromStringAndSize(NULL, wanted)
-        cdef uint8_t *bad = <uint8_t *>PyBytes_AsString(made)
-        cdef int64_t total = 0
-        cdef int result
-        try:
-            if places == NULL:
-                raise MemoryError()
-            with nogil:
-                packs_find(self.packs, self.count, at, wanted, places)
-                result = packs_verify(self.packs, self.count, at, places, wanted, bad, &total, threads, poll,
-                                      <void *>context)
-            context.settle(result)
-            return total, made
-        finally:
-            free(places)
-
-
 # --- files
 
-def write_soon(int fd, int64_t at, int64_t size):
-    """Have the system begin to write that part of a file to the disk; nothing waits for it, nothing depends on it."""
-    with nogil:
-        stream_write_soon(fd, at, size)
-
-
-def stream(int source, int target, int64_t size):
+def stream(int source, int target, int direct, int64_t size, /):
     """SHA-256 (32 bytes) of the first `size` bytes of `source`, which are written to `target` unless that is -1, but
-    for holes; how many they are, and the errno of writing, or 0. Raises OSError of reading."""
+    for holes; past the page cache if `direct` is another descriptor of the same file, and not -1. How many they are, and
+    the errno of writing, or 0. Raises OSError of reading."""
     cdef uint8_t digest[32]
     cdef Caught context = Caught()
     cdef int refused = 0
     cdef int64_t done
     with nogil:
-        done = stream_copy(source, target, size, digest, &refused, poll, <void *>context)
+        done = stream_copy(source, target, direct, size, digest, &refused, poll, <void *>context)
     context.settle(0)
     if done < 0:
-        raise OSError(-done, os.strerror(<int>-done))
+        fail(<int>-done)
     return PyBytes_FromStringAndSize(<char *>digest, DIGEST), done, refused
 
 

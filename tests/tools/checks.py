@@ -115,12 +115,13 @@ class Checks:
         """The kernel's own tests, and damaged files, with a kernel that finds its own mistakes."""
         tool = self.machine.kernel
         pytest = (tool.program("python"), "-m", "pytest", "-m", "native", *self.pytest_arguments)
-        tree, store, kernel = (f"{ENGINE_TESTS}/{path}" for path in ("tree", "store/test_objects.py", "kernel"))
+        tree, kernel = f"{ENGINE_TESTS}/tree", f"{ENGINE_TESTS}/kernel"
+        store = [f"{ENGINE_TESTS}/store/test_{name}.py" for name in ("objects", "writer")]
         threads = [f"{tree}/test_{name}.py" for name in ("twins", "capture", "scan")]
         yield self.sanitized(
             "sanitize",
-            ("thread", *pytest, *threads, store, kernel),
-            ("address", *pytest, tree, store, kernel),
+            ("thread", *pytest, *threads, *store, kernel),
+            ("address", *pytest, tree, *store, kernel),
             ("address", *self.fuzz("--seed", "1", "--seconds", "10")),
         )
 

@@ -13,8 +13,6 @@
 #include <unistd.h>
 
 #define FORMAT "umbra-tree 1\n"
-#define SEGMENT (2u << 20)
-#define SEGMENT_COUNT 4096
 
 static int path_order(const Text *path, const Line *line)
 {
@@ -120,14 +118,6 @@ typedef struct {
     int failed;
 } Reading;
 
-/* Contents on their way to the sink. */
-typedef struct {
-    uint8_t *digests;
-    uint32_t *sizes;
-    char *data;
-    size_t count, size;
-} Segment;
-
 static const void *parent_of_read(void *context, size_t i)
 {
     const Capture *capture = context;
@@ -138,21 +128,17 @@ static const void *parent_of_read(void *context, size_t i)
 
 static int hand_on(Capture *capture, Segment *segment)
 {
-    size_t count = segment->count, size = segment->size;
+    int result = segment->count ? capture->sink(capture->sink_context, segment) : 0;
 
-    segment->count = segment->size = 0;
-    return count ? capture->sink(capture->sink_context, segment->digests, segment->sizes, count, segment->data, size) : 0;
+    segment_clear(segment);
+    return result;
 }
 
 static int keep(Capture *capture, Segment *segment, const uint8_t digest[DIGEST], const char *data, size_t size)
 {
-    if ((segment->size + size > SEGMENT || segment->count == SEGMENT_COUNT) && hand_on(capture, segment))
-        return -1;
-    memcpy(segment->digests + DIGEST * segment->count, digest, DIGEST);
-    segment->sizes[segment->count++] = (uint32_t)size;
-    memcpy(segment->data + segment->size, data, size);
-    segment->size += size;
-    return 0;
+    if (!segment_add(segment, digest, data, size))
+        return 0;
+    return hand_on(capture, segment) ? -1 : segment_add(segment, digest, data, size);
 }
 
 /* 0: read; 1: left to the pure twin; -1: no memory, or the sink failed. */
@@ -213,24 +199,22 @@ static void read_some(Job *job, void *arg, int thread)
 {
     Reading *reading = arg;
     Capture *capture = reading->capture;
-    Segment segment = {malloc(SEGMENT_COUNT * DIGEST), malloc(SEGMENT_COUNT * sizeof(uint32_t)), malloc(SEGMENT), 0, 0};
+    Segment *segment = segment_new();
     Reader reader;
-    int failed = reader_open(&reader, job, capture->root_user) || !segment.digests || !segment.sizes || !segment.data;
+    int failed = reader_open(&reader, job, capture->root_user) || !segment;
     int64_t number;
 
     (void)thread;
     while (!failed && (number = job_next(job, reading->count)) >= 0)
-        failed = read_batch(capture, &reader, &segment, &reading->batches[number]);
+        failed = read_batch(capture, &reader, segment, &reading->batches[number]);
     if (!failed && !job_ended(job))
-        failed = hand_on(capture, &segment);
+        failed = hand_on(capture, segment);
     if (failed) {
         __atomic_store_n(&reading->failed, 1, __ATOMIC_RELAXED);
         job_end(job);
     }
     reader_close(&reader);
-    free(segment.digests);
-    free(segment.sizes);
-    free(segment.data);
+    segment_free(segment);
 }
 
 int capture_read(Capture *capture, int threads, Poll poll, void *context)

@@ -25,6 +25,29 @@ static uint64_t big_endian(const uint8_t *at)
     return value;
 }
 
+static uint8_t *put_big_endian(uint8_t *out, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        *out++ = (uint8_t)(value >> (56 - 8 * i));
+    return out;
+}
+
+uint8_t *index_begin(uint8_t *out, size_t rows)
+{
+    memcpy(out, MAGIC, 8);
+    return put_big_endian(put_big_endian(out + 8, VERSION), rows);
+}
+
+uint8_t *index_place(uint8_t *out, uint64_t offset, uint64_t length)
+{
+    return put_big_endian(put_big_endian(out, offset), length);
+}
+
+size_t index_size(size_t rows)
+{
+    return HEADER + rows * (DIGEST + PLACE) + DIGEST;
+}
+
 int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd)
 {
     uint64_t rows;

@@ -12,21 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CHUNK (1u << 20)
+
 typedef struct {
     Sha256 *sha;
-    char *buffer;
-    int source, target;
+    char *buffer; /* CHUNK bytes, in whole blocks */
+    int source, target, direct;
     int64_t at;
     int *refused;
     Poll poll;
     void *context;
     int64_t polled; /* tenths of a second */
 } Stream;
-
-void stream_write_soon(int fd, int64_t at, int64_t size)
-{
-    sync_file_range(fd, at, size, SYNC_FILE_RANGE_WRITE);
-}
 
 static int64_t tenths(void)
 {
@@ -49,9 +46,9 @@ static int is_stopped(Stream *stream)
 static int hash_zeros(Stream *stream, int64_t until)
 {
     if (stream->at < until)
-        memset(stream->buffer, 0, BUFFER);
+        memset(stream->buffer, 0, CHUNK);
     while (stream->at < until) {
-        int64_t some = until - stream->at < (int64_t)BUFFER ? until - stream->at : (int64_t)BUFFER;
+        int64_t some = until - stream->at < (int64_t)CHUNK ? until - stream->at : (int64_t)CHUNK;
 
         if (sha256_add(stream->sha, stream->buffer, (size_t)some))
             return -EIO;
@@ -62,15 +59,20 @@ static int hash_zeros(Stream *stream, int64_t until)
     return 0;
 }
 
-static int write_at(int fd, const char *data, size_t size, int64_t at)
+int write_direct(int fd, int *direct, const char *data, size_t size, int64_t at)
 {
     while (size) {
-        ssize_t some = pwrite(fd, data, size, at);
+        int past = __atomic_load_n(direct, __ATOMIC_RELAXED);
+        ssize_t some = pwrite(past >= 0 ? past : fd, data, size, at);
 
         if (some < 0 && errno == EINTR)
             continue;
-        if (some < 0)
-            return -errno;
+        if (some < 0 && past >= 0 && (errno == EINVAL || errno == EOPNOTSUPP)) {
+            __atomic_store_n(direct, -1, __ATOMIC_RELAXED);
+            continue;
+        }
+        if (some <= 0)
+            return some ? errno : EIO;
         data += some;
         at += some;
         size -= (size_t)some;
@@ -78,11 +80,21 @@ static int write_at(int fd, const char *data, size_t size, int64_t at)
     return 0;
 }
 
+/* What is no whole block goes through the page cache. */
+static int write_on(Stream *stream, size_t size)
+{
+    size_t whole = stream->at % BLOCK ? 0 : size / BLOCK * BLOCK;
+    int none = -1, error = write_direct(stream->target, &stream->direct, stream->buffer, whole, stream->at);
+
+    return error ? error : write_direct(stream->target, &none, stream->buffer + whole, size - whole,
+                                        stream->at + (int64_t)whole);
+}
+
 /* 1: the file ends before, or can't be written; -errno of reading. */
 static int copy_data(Stream *stream, int64_t until)
 {
     while (stream->at < until) {
-        int64_t some = until - stream->at < (int64_t)BUFFER ? until - stream->at : (int64_t)BUFFER;
+        int64_t some = until - stream->at < (int64_t)CHUNK ? until - stream->at : (int64_t)CHUNK;
         ssize_t got = pread(stream->source, stream->buffer, (size_t)some, stream->at);
 
         if (got < 0 && errno == EINTR)
@@ -94,7 +106,7 @@ static int copy_data(Stream *stream, int64_t until)
         if (sha256_add(stream->sha, stream->buffer, (size_t)got))
             return -EIO;
         if (stream->target >= 0)
-            *stream->refused = -write_at(stream->target, stream->buffer, (size_t)got, stream->at);
+            *stream->refused = write_on(stream, (size_t)got);
         if (*stream->refused)
             return 1;
         stream->at += got;
@@ -104,12 +116,14 @@ static int copy_data(Stream *stream, int64_t until)
     return 0;
 }
 
-int64_t stream_copy(int source, int target, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
+int64_t stream_copy(int source, int target, int direct, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
                     void *context)
 {
-    Stream stream = {sha256_new(), malloc(BUFFER), source, target, 0, refused, poll, context, tenths()};
-    int failed = stream.sha && stream.buffer && !sha256_begin(stream.sha) ? 0 : -ENOMEM;
+    Stream stream = {sha256_new(), NULL, source, target, direct, 0, refused, poll, context, tenths()};
+    void *buffer = NULL;
+    int failed = stream.sha && !posix_memalign(&buffer, BLOCK, CHUNK) && !sha256_begin(stream.sha) ? 0 : -ENOMEM;
 
+    stream.buffer = buffer;
     while (!failed && stream.at < size) {
         off_t data = lseek(source, stream.at, SEEK_DATA), hole = data < 0 ? -1 : lseek(source, data, SEEK_HOLE);
 
@@ -128,6 +142,6 @@ int64_t stream_copy(int source, int target, int64_t size, uint8_t digest[DIGEST]
     if (failed >= 0 && sha256_end(stream.sha, digest))
         failed = -EIO;
     sha256_free(stream.sha);
-    free(stream.buffer);
+    free(buffer);
     return failed < 0 ? failed : stream.at;
 }

@@ -209,6 +209,86 @@ int read_file(Reader *reader, int fd, const char *name, Stat *st, uint8_t digest
 int read_directory(Reader *reader, int fd, const char *name, Stat *st);
 int read_symlink(Reader *reader, int fd, const char *name, Stat *st);
 
+/* --- packs.c */
+
+typedef struct {
+    int32_t pack; /* -1: in none */
+    uint32_t length;
+    uint64_t offset;
+} Place;
+
+typedef struct {
+    const uint8_t *data; /* the whole index, mapped */
+    size_t rows, size;
+    uint64_t pack_size;
+    int fd; /* of the pack */
+} Index;
+
+/* 0, or -1 when it is no whole index. */
+int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd);
+/* Write an index: its head, then all digests (sorted), then all places, then its SHA-256; where to go on. */
+uint8_t *index_begin(uint8_t *out, size_t rows);
+uint8_t *index_place(uint8_t *out, uint64_t offset, uint64_t length);
+size_t index_size(size_t rows);
+void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places);
+/* Read and check each content once; bad[i] is set for what could not be read or is something else, and `good` is how
+ * many bytes the others have. */
+int packs_verify(const Index *packs, size_t count, const uint8_t *digests, const Place *places, size_t wanted,
+                 uint8_t *bad, int64_t *good, int threads, Poll poll, void *context);
+
+/* --- writer.c: packs that are written */
+
+#define BLOCK 4096 /* what direct I/O needs: of memory, of a file */
+#define SEGMENT_COUNT 4096
+
+/* Contents on their way into a pack, each once. */
+typedef struct {
+    char *data; /* one after the other, 2 MiB at most */
+    size_t count, size;
+    uint32_t sizes[SEGMENT_COUNT];
+    Place places[SEGMENT_COUNT]; /* where they are already */
+    uint8_t digests[SEGMENT_COUNT][DIGEST];
+    uint16_t slots[2 * SEGMENT_COUNT]; /* by digest: number + 1 */
+} Segment;
+Segment *segment_new(void); /* NULL: no memory */
+void segment_free(Segment *segment);
+void segment_clear(Segment *segment);
+/* 0, or 1 when there is no room. */
+int segment_add(Segment *segment, const uint8_t digest[DIGEST], const void *data, size_t size);
+
+typedef struct Writer Writer;
+enum { WRITER_FULL = -1 };
+/* Writes to `fd`, or past the page cache to `direct` (-1: there is none). What `previous` (or NULL) and those before it
+ * have is not written again. */
+Writer *writer_new(int fd, int direct, Writer *previous);
+void writer_free(Writer *writer);
+/* Write those contents that neither the writers nor `packs` have; the segment is to be cleared then. 0, an errno (nothing
+ * was added), or WRITER_FULL: it is closed, or has `limit` bytes. */
+int writer_add(Writer *writer, Segment *segment, const Index *packs, size_t pack_count, uint64_t limit);
+/* The same for contents in `room` bytes of memory, of which many may be written when one can't be; 0 or an errno. `sizes`
+ * are uint32_t. */
+int writer_add_all(Writer *writer, const uint8_t *digests, const void *sizes, size_t count, const char *data,
+                   size_t room);
+/* Where the pack goes on, how many bytes its contents have, how many they are. */
+void writer_look(Writer *writer, uint64_t *end, uint64_t *bytes, size_t *count);
+int writer_find(Writer *writer, const uint8_t digest[DIGEST], Place *place); /* whether it is there */
+/* Add nothing more, and wait until all is written; where the last content ends. */
+uint64_t writer_close(Writer *writer);
+/* The index of a closed one, of `index_size` bytes; 0, or -1 without memory. */
+int writer_index(const Writer *writer, uint8_t *out);
+
+/* A Sink that fills one pack after the other. */
+typedef struct {
+    const Index *packs;
+    size_t pack_count;
+    uint64_t limit;
+    Writer *writer; /* NULL at first */
+    Writer *(*next)(void *context); /* one that has room, or NULL: end */
+    void *context;
+    int error; /* an errno, or 0 */
+} Packing;
+int packing_add(void *packing, Segment *segment);
+
 /* --- capture.c */
 
 /* What a pass over the tree has made of a node: left to the pure twin, as last time, to be read, read, gone. */
@@ -220,9 +300,8 @@ typedef struct {
     uint32_t extra_size;
 } Found;
 
-/* Takes contents: `count` digests and sizes, `data` one after the other; anything but 0 ends the job. */
-typedef int (*Sink)(void *context, const uint8_t *digests, const uint32_t *sizes, size_t count, const char *data,
-                    size_t size);
+/* Takes contents; anything but 0 ends the job. */
+typedef int (*Sink)(void *context, Segment *segment);
 /* Adds the line of a node that was left to the pure twin and of its stat; or none, when it is gone. */
 typedef int (*Other)(void *context, size_t position, Text *listing, Text *stats, int64_t *bytes);
 
@@ -265,29 +344,6 @@ void compare_free(Comparison *comparison);
 typedef void (*Pair)(void *context, ssize_t position, ssize_t number);
 int pair_up(const Tree *tree, const Listing *listing, Pair pair, void *context);
 
-/* --- packs.c */
-
-typedef struct {
-    int32_t pack; /* -1: in none */
-    uint32_t length;
-    uint64_t offset;
-} Place;
-
-typedef struct {
-    const uint8_t *data; /* the whole index, mapped */
-    size_t rows, size;
-    uint64_t pack_size;
-    int fd; /* of the pack */
-} Index;
-
-/* 0, or -1 when it is no whole index. */
-int index_open(Index *index, const uint8_t *data, size_t size, uint64_t pack_size, int fd);
-void packs_find(const Index *packs, size_t count, const uint8_t *digests, size_t wanted, Place *places);
-/* Read and check each content once; bad[i] is set for what could not be read or is something else, and `good` is how
- * many bytes the others have. */
-int packs_verify(const Index *packs, size_t count, const uint8_t *digests, const Place *places, size_t wanted,
-                 uint8_t *bad, int64_t *good, int threads, Poll poll, void *context);
-
 /* --- create.c */
 
 typedef struct {
@@ -316,12 +372,13 @@ void finish_directories(const Roots *roots, const Listing *listing, const uint32
 
 /* --- stream.c */
 
-/* Begin to write that part of a file to the disk, where the system can. */
-void stream_write_soon(int fd, int64_t at, int64_t size);
+/* Write to `fd`; or to `*direct`, which is the same file past the page cache and becomes -1 when that can't be had (as it
+ * may be before). 0, or an errno. */
+int write_direct(int fd, int *direct, const char *data, size_t size, int64_t at);
 
-/* Hash what `source` reads from 0 on, `size` bytes, and write it to `target` unless that is -1; how many, or -errno of
- * reading. `refused` becomes the errno of writing. */
-int64_t stream_copy(int source, int target, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
+/* Hash what `source` reads from 0 on, `size` bytes, and write it to `target` unless that is -1, and to `direct` as
+ * write_direct has it; how many, or -errno of reading. `refused` becomes the errno of writing. */
+int64_t stream_copy(int source, int target, int direct, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
                     void *context);
 
 #endif

@@ -33,6 +33,11 @@ def threads() -> int:
     return _threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+def reading_threads() -> int:
+    """As `threads`, where each waits for the disk now and then: one more, unless the option says how many."""
+    return _threads or threads() + 1
+
+
 def limit(count: int) -> None:
     """Let `threads` be `count` from now on; 0 for all cores."""
     global _threads  # one process, one kernel

@@ -15,9 +15,10 @@ from ..errors import StoreCorrupt
 from ..shadow import Root
 from . import files, reach
 from .objects import ObjectContents
-from .packs import PACK_LIMIT, Pack, PackWriter, Place
+from .packs import Pack, Place
 from .temporaries import Temporaries
 from .update import HostUpdate
+from .writer import PACK_LIMIT, PackWriter
 
 LITTLE = PACK_LIMIT // 8  # packs with fewer bytes are joined
 LITTLE_MOST = 8  # once there are so many
@@ -115,12 +116,14 @@ class Collection:
                 writer = None
         finally:
             if writer:
-                writer.discard()
+                writer.close()
         return names
 
     def _publish(self, writer: PackWriter) -> str:
         self._bytes -= writer.size
-        return writer.publish(self._contents.packs.directory)
+        name = writer.publish(self._contents.packs.directory)
+        writer.close()
+        return name
 
     def _lone_packs(self) -> int:
         """Remove packs without an index, whose writer was killed before it made one, or whose remover after it."""

@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from functools import lru_cache
 from typing import Callable, TypeVar
 from urllib.parse import quote, unquote
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 ANSWER_SECONDS = 30.0  # after so long without an answer, a file system counts as dead
+PLAIN = ("ext4", "xfs")  # file systems that are written past the page cache
 STALE_TRIES = 5  # GlusterFS: ESTALE is rare, and gone with the next try
 
 _REMEDIES = {
@@ -163,6 +165,36 @@ def open_new(path: str, flags: int = os.O_EXCL) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, FILE_MODE)
     os.fchmod(fd, FILE_MODE)
     return fd
+
+
+@lru_cache(maxsize=16)
+def _is_plain(device: int) -> bool:
+    """Whether its file system has nothing to do with data but to write it to a disk: a network is faster when it may
+    collect writes, and what compresses doesn't do so past the page cache."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line for line in file if line.split(" ", 3)[2] == number]
+    except OSError:
+        return False
+    return bool(lines) and lines[0].partition(" - ")[2].split(" ", 1)[0] in PLAIN
+
+
+def open_direct(fd: int, path: str) -> int:
+    """Another descriptor of the file `fd`, at `path`, that writes past the page cache; -1 where there is no such thing.
+
+    So neither that memory nor what others have in it goes into copies that nobody will read soon.
+    """
+    if not _is_plain(os.fstat(fd).st_dev):
+        return -1
+    try:
+        direct = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+    if os.path.samestat(os.fstat(direct), os.fstat(fd)):
+        return direct
+    os.close(direct)
+    return -1
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

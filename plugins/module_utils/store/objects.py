@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,9 +17,12 @@ from typing import Any, BinaryIO, Callable, NamedTuple, TypeVar, Union
 
 from ..errors import ContentMissing, StoreCorrupt, StoreError
 from ..kernel import selected
+from ..present import is_there
 from . import files, stream
-from .packs import DIGEST, PACK_LIMIT, SMALL, Pack, Packs, PackWriter, Place
+from . import writer as writers
+from .packs import DIGEST, SMALL, Pack, Packs, Place
 from .temporaries import Temporaries, Temporary
+from .writer import Writers
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 WINDOW = 4 << 20  # how much of a pack is read at once to verify it
 GAP = 64 << 10  # so many bytes between two contents are read rather than skipped
 VERIFIERS = min(4, os.cpu_count() or 1)
+LARGE = 1 << 20  # copies of more bytes are written past the page cache
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,16 @@ class ObjectContents:
         self.packs = Packs(os.path.join(path, "packs"))
         self._temporaries = temporaries
         self._lock = threading.RLock()  # for all that follows
-        self._writer: PackWriter | None = None
+        self._writers = Writers(self.packs, temporaries, self._lock)
         self._listed: dict[str, set[str]] = {}
-        self._listed_all = False
-        self._known: set[bytes] = set()
         self._unsynced: set[str] = set()
         self._new_bytes = 0
 
     @property
     def new_bytes(self) -> int:
         """How many bytes this object has added to the store so far."""
-        return self._new_bytes
+        with self._lock:
+            return self._new_bytes + self._writers.stored
 
     # --- reading
 
@@ -86,7 +89,7 @@ class ObjectContents:
         """Whether the content is there (its bytes are not read). Raises StoreError."""
         raw = self._raw(digest)
         with files.explained(self.path):
-            return self._packed(raw) or os.path.exists(self._object_path(raw.hex()))
+            return self._packed(raw) or is_there(self._object_path(raw.hex()))
 
     def size(self, digest: str) -> int:
         """Size in bytes. Raises ContentMissing, StoreError."""
@@ -206,8 +209,8 @@ class ObjectContents:
 
     def flush(self) -> None:
         """Put everything on disk, under its name: a manifest may name it now. Raises NoSpace, StoreError."""
-        with self._lock, files.explained(self.path, "a pack", self._writer.size if self._writer else 0):
-            self._publish_pack()
+        with self._lock, files.explained(self.path, "a pack", self._writers.size):
+            self._writers.publish()
             for directory in list(self._unsynced):
                 files.sync_directory(directory)
                 self._unsynced.discard(directory)
@@ -215,12 +218,9 @@ class ObjectContents:
     def forget(self) -> None:
         """Give up what was not flushed, and look at the directory again for everything: others may have changed it."""
         with self._lock, files.explained(self.path):
-            writer, self._writer = self._writer, None
             self._listed.clear()
-            self._listed_all = False
             self.packs.forget()
-            if writer:
-                writer.discard()
+            self._writers.forget()
 
     # --- by the thousand, for the native kernel
 
@@ -239,44 +239,21 @@ class ObjectContents:
         with files.explained(self.path):
             return self.packs.native()
 
-    def put_many(self, digests: bytes, sizes: Sequence[int], data: bytes) -> None:
-        """Keep small contents that lie one after the other in `data`, each with its digest. Raises NoSpace,
-        StoreError."""
-        raws = _split(digests)
-        try:
-            with self._lock:
-                self._put_many(raws, sizes, data)
-        except OSError as error:
-            raise files.explain(self.path, error, "a content", len(data)) from error
+    def receive(self, read: Callable[[Any, Callable[[], Any], int, int], None]) -> bool:
+        """Take contents from threads of the native kernel: `read` is called with the packs there are, with what gives
+        the one to write to, with how large a pack may be, and how many threads to use. Whether that can be done. Raises
+        NoSpace, StoreError."""
+        packs = self.packed()
+        if packs is None:
+            return False
+        with files.explained(self.path, "a piece of a pack", writers.PIECE):
+            read(packs, self._writers.following, writers.PACK_LIMIT, selected.reading_threads())
+        with self._lock, files.explained(self.path):
+            if self.packs.all():
+                self._unsynced.add(self.packs.directory)  # as _is_kept has it
+        return True
 
     # --- inside
-
-    def _put_many(self, raws: Sequence[bytes], sizes: Sequence[int], data: bytes) -> None:
-        native = self.packed()
-        lacks = native.lacking(b"".join(raws)) if native is not None else bytes(not self._packed(raw) for raw in raws)
-        objects = self._all_objects()
-        for raw, lack in zip(raws, lacks):
-            if not lack:
-                self._unsynced.add(self.packs.directory)
-            elif raw in objects:
-                self._unsynced.add(os.path.dirname(self._object_path(raw.hex())))
-        if self._writer is None:
-            self._writer = PackWriter(self._temporaries)
-        wanted = [bool(lack) and raw not in objects for raw, lack in zip(raws, lacks)]
-        self._new_bytes += self._writer.add_many(raws, sizes, data, wanted)
-        if self._writer.size >= PACK_LIMIT:
-            self._publish_pack()
-
-    def _all_objects(self) -> set[bytes]:
-        """The digests of all large contents, as they were when their directories were first read."""
-        for prefix in files.names(self.objects) if not self._listed_all else ():
-            if prefix not in self._listed:
-                self._listed[prefix] = set(files.names(os.path.join(self.objects, prefix)))
-        if not self._listed_all:
-            self._listed_all = True
-            names = (name for listed in self._listed.values() for name in listed if _DIGEST.fullmatch(name))
-            self._known = set(map(bytes.fromhex, names))
-        return self._known
 
     def _raw(self, digest: str) -> bytes:
         try:
@@ -292,12 +269,17 @@ class ObjectContents:
 
     def _packed(self, raw: bytes) -> bool:
         with self._lock:
-            return bool(self._writer and self._writer.find(raw)) or self.packs.find(raw) is not None
+            return self._writers.has(raw) or self.packs.find(raw) is not None
 
     def _unpublished(self, raw: bytes) -> bytes | None:
         with self._lock, files.explained(self.path):
-            place = self._writer.find(raw) if self._writer else None
-            return _checked(self._writer, place, raw) if self._writer and place else None
+            found = self._writers.get(raw)
+        if found is None:
+            return None
+        data, path = found
+        if hashlib.sha256(data).digest() != raw:
+            raise _damaged(path, raw)
+        return data
 
     def _find(self, raw: bytes) -> tuple[_Source, Place]:
         found = self.packs.find(raw)
@@ -365,14 +347,8 @@ class ObjectContents:
 
     def _put_small(self, raw: bytes, data: bytes) -> None:
         with self._lock:
-            if self._is_kept(raw):
-                return
-            if self._writer is None:
-                self._writer = PackWriter(self._temporaries)
-            self._writer.add(raw, data)
-            self._new_bytes += len(data)
-            if self._writer.size >= PACK_LIMIT:
-                self._publish_pack()
+            if not self._is_kept(raw):
+                self._writers.add(raw, data)
 
     def _put_large(self, raw: bytes, data: bytes) -> None:
         with self._temporary() as temporary:
@@ -381,7 +357,7 @@ class ObjectContents:
 
     def _is_kept(self, raw: bytes) -> bool:
         """Whether a small content is there already; then its name is synced with the next flush, as if it were new."""
-        if self._writer and self._writer.find(raw):
+        if self._writers.has(raw):
             return True
         if self.packs.find(raw):
             self._unsynced.add(self.packs.directory)  # whoever published it may have been killed before its sync
@@ -394,12 +370,6 @@ class ObjectContents:
             self._unsynced.add(directory)
             return True
         return False
-
-    def _publish_pack(self) -> None:
-        if self._writer:
-            self._writer.publish(self.packs.directory)
-            self._writer = None
-            self.packs.refresh()
 
     @contextmanager
     def _temporary(self) -> Iterator[Temporary]:
@@ -417,7 +387,12 @@ class ObjectContents:
         if needed and stream.clone(fd, temporary.fd):
             with files.explained(self.path):
                 return stream.hashed(temporary.fd, os.fstat(temporary.fd).st_size)
-        raw, size, refused = stream.copy_whole(fd, temporary.fd, size)
+        direct = files.open_direct(temporary.fd, temporary.path) if LARGE < size < stream.ENDLESS else -1
+        try:
+            raw, size, refused = stream.copy_whole(fd, temporary.fd, size, direct)
+        finally:
+            if direct >= 0:
+                os.close(direct)
         with files.explained(self.path, "a content", needed):
             if refused:
                 raise OSError(refused, os.strerror(refused))
@@ -435,13 +410,12 @@ class ObjectContents:
             temporary.name(target)
             with self._lock:
                 self._listed.get(digest[:2], set()).add(digest)
-                self._known.add(raw)
                 self._new_bytes += min(size, os.fstat(temporary.fd).st_blocks * 512)
         with self._lock:
             self._unsynced.add(directory)
 
 
-def _checked(source: _Source | PackWriter, place: Place, raw: bytes) -> bytes:
+def _checked(source: _Source, place: Place, raw: bytes) -> bytes:
     data = source.read(place)
     if hashlib.sha256(data).digest() != raw:
         raise _damaged(source.path, raw, place.offset)

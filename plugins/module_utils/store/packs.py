@@ -13,19 +13,17 @@ import sys
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import StoreCorrupt, StoreError, StoreFormatUnknown
 from ..kernel import selected
+from ..present import is_there
 from . import files
-from .temporaries import Temporaries
 
 SMALL = 128 << 10  # contents up to so many bytes go into packs
-PACK_LIMIT = 64 << 20  # a pack with so many bytes is closed
-BUFFER_LIMIT = 1 << 20
 OPEN_MOST = 64  # packs that are open at a time, with two descriptors each
 NATIVE_MOST = 128  # packs whose indexes the native kernel holds in memory: 48 bytes for each content
 MAGIC = b"umbraidx"
@@ -109,7 +107,7 @@ class Pack:
 
     def check(self) -> None:
         """Read the whole index against its checksum and its name. Raises OSError, StoreError."""
-        if not os.path.exists(self.path) and os.path.exists(self.index_path):
+        if not is_there(self.path) and is_there(self.index_path):
             raise StoreCorrupt(path=self.path, problem="it is missing, but its index is there")
         data = files.read(self.index_path)
         if data[-DIGEST:] != hashlib.sha256(data[:-DIGEST]).digest() or hashlib.sha256(data).hexdigest() != self.name:
@@ -260,101 +258,3 @@ def _count(header: bytes, size: int, path: str) -> int:
     if magic != MAGIC or size != HEADER.size + count * (DIGEST + PLACE.size) + DIGEST:
         raise StoreCorrupt(path=path, problem="it is not an index, or not a whole one")
     return int(count)
-
-
-class PackWriter:
-    """A pack that is still being written, in a temporary; nobody else sees its contents. Not for several threads."""
-
-    def __init__(self, temporaries: Temporaries) -> None:
-        """Raises OSError."""
-        self._temporaries = temporaries
-        self._file = temporaries.file()
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._written = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of all contents so far."""
-        return self._written + self._buffered
-
-    def find(self, digest: bytes) -> Place | None:
-        """Where `digest` is, or None."""
-        place = self._places.get(digest)
-        return Place(*place) if place else None
-
-    def add(self, digest: bytes, data: bytes) -> None:
-        """Append a content. Raises OSError, and is as before then."""
-        if self._buffered >= BUFFER_LIMIT:
-            self._write()
-        self._places[digest] = Place(self.size, len(data))
-        self._buffer.append(data)
-        self._buffered += len(data)
-
-    def add_many(self, digests: Sequence[bytes], sizes: Sequence[int], data: bytes, wanted: Sequence[bool]) -> int:
-        """Append those contents of `data`, where they lie one after the other, that are `wanted` and not here yet; how
-        many bytes. Raises OSError, and is as before then."""
-        if self._buffered >= BUFFER_LIMIT:
-            self._write()
-        begun = offset = self.size
-        start, pieces = 0, []
-        for digest, size, want in zip(digests, sizes, wanted):
-            if want and digest not in self._places:
-                self._places[digest] = (offset, size)
-                offset += size
-                pieces.append((start, size))
-            start += size
-        self._buffer += [data] if offset - begun == len(data) else [data[at : at + size] for at, size in pieces]
-        self._buffered += offset - begun
-        return offset - begun
-
-    @property
-    def path(self) -> str:
-        """Its file, for messages."""
-        return self._file.path
-
-    def read(self, place: Place) -> bytes:
-        """What is at `place`. Raises OSError."""
-        if place.offset >= self._written:
-            start = place.offset - self._written
-            return b"".join(self._buffer)[start : start + place.length]
-        return os.pread(self._file.fd, place.length, place.offset)
-
-    def publish(self, directory: str) -> str:
-        """Make it a pack in `directory`: contents, then the index, both on disk; its name. Raises OSError; may be
-        repeated then."""
-        self._write()
-        index = self._index()
-        name = hashlib.sha256(index).hexdigest()
-        stem = os.path.join(directory, name)
-        file = self._temporaries.file()
-        try:
-            files.write_all(file.fd, index, 0)
-            files.make_directory(directory)
-            self._file.name(f"{stem}.pack")
-            file.name(f"{stem}.idx")
-            files.sync_directory(directory)
-        finally:
-            file.close()
-        self._file.close()
-        return name
-
-    def discard(self) -> None:
-        """Give the pack up. Raises OSError."""
-        self._file.close()
-
-    def _write(self) -> None:
-        files.write_all(self._file.fd, b"".join(self._buffer), self._written)
-        kernel = selected.kernel()
-        if kernel:
-            kernel.write_soon(self._file.fd, self._written, self._buffered)  # publishing waits the less
-        self._written += self._buffered
-        self._buffer, self._buffered = [], 0
-
-    def _index(self) -> bytes:
-        entries = sorted(self._places.items())
-        body = HEADER.pack(MAGIC, VERSION, len(entries))
-        body += b"".join([digest for digest, _place in entries])
-        body += b"".join([PLACE.pack(*place) for _digest, place in entries])
-        return body + hashlib.sha256(body).digest()

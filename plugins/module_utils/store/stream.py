@@ -57,15 +57,18 @@ def hashed(source: int, size: int) -> tuple[bytes, int]:
     kernel = selected.kernel()
     if kernel is None or size == ENDLESS:
         return copy(source, size)
-    digest, done, _refused = kernel.stream(source, -1, size)
+    digest, done, _refused = kernel.stream(source, -1, -1, size)
     return digest, done
 
 
-def copy_whole(source: int, target: int, size: int) -> tuple[bytes, int, int]:
-    """As `copy`, to the empty file `target`, holes kept; and the errno of writing, or 0. Raises OSError of reading."""
+def copy_whole(source: int, target: int, size: int, direct: int = -1) -> tuple[bytes, int, int]:
+    """As `copy`, to the empty file `target`, holes kept; and the errno of writing, or 0. Raises OSError of reading.
+
+    The native kernel writes to `direct`, if that is not -1: see files.open_direct.
+    """
     kernel = selected.kernel()
     if kernel is not None and size != ENDLESS:
-        digest, done, refused = kernel.stream(source, target, size)
+        digest, done, refused = kernel.stream(source, target, direct, size)
         return digest, done, refused
     return _copied(source, size, writer(target), False)
 

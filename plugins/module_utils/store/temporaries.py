@@ -23,10 +23,17 @@ class Temporary:
         self.fd = fd
         self.path = path
         self._named = False
+        self._lost: OSError | None = None
 
     def name(self, target: str) -> None:
         """Put its bytes on disk, then make it `target`, a name on disk once its directory is. Raises OSError."""
-        os.fsync(self.fd)
+        if self._lost:  # the system forgets what it could not write: that a second fsync succeeds proves nothing
+            raise self._lost
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            self._lost = error
+            raise
         os.rename(self.path, target)
         self.path = target
         self._named = True

@@ -255,7 +255,7 @@ class _NativeCapture(_Capture):
             size, dummy = tree.sizes()
             return Captured(*self._previous, size, same, 0, self._skipped(found), True)
         self._generation = _NativeLines(capture, self._contents) if listing is not None else None
-        capture.read(lambda *batch: native.put_many(self._contents, *batch), selected.threads())
+        native.read(self._contents, capture)
         left = capture.others()
         self._read_ahead(tree, left, capture)
         lines = {}

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
+from ..kernel import selected
 from ..providers.base import Contents
 
 DIGEST = 32
@@ -44,16 +44,11 @@ def lacking(contents: Contents, digests: bytes) -> bytes:
     return bytes(not contents.has(raw.hex()) for raw in split(digests))
 
 
-def put_many(contents: Contents, digests: bytes, sizes: Sequence[int], data: bytes) -> None:
-    """Keep contents that lie one after the other in `data`, each with its digest. Raises NoSpace, StoreError."""
-    many = getattr(contents, "put_many", None)
-    if many is not None:
-        many(digests, sizes, data)
-        return
-    at = 0
-    for size in sizes:
-        contents.put(data[at : at + size])
-        at += size
+def read(contents: Contents, capture: Any) -> None:
+    """Read what a Capture has to read, into `contents`. Raises NoSpace, StoreError."""
+    receive = getattr(contents, "receive", None)
+    if receive is None or not receive(capture.read):
+        capture.read(None, contents.put, 0, selected.threads())
 
 
 def verify(contents: Contents, digests: bytes) -> int:

@@ -51,7 +51,7 @@ def hashed(kernel: Any, data: bytes) -> str:
     fd = os.memfd_create("data")
     try:
         os.write(fd, data)
-        digest, size, refused = kernel.stream(fd, -1, len(data))
+        digest, size, refused = kernel.stream(fd, -1, -1, len(data))
         assert (size, refused) == (len(data), 0)
         return bytes(digest).hex()
     finally:

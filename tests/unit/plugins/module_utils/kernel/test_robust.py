@@ -77,7 +77,19 @@ LONG = {
     "capture": """
 capture = kernel.Capture(kernel.scan(parent, b"tree", True, [], [], None, 2), None, True)
 capture.match()
-interrupted(lambda: capture.read(lambda *batch: time.sleep(0.4), 2))
+interrupted(lambda: capture.read(None, lambda data: time.sleep(0.002), 0, 2))
+""",
+    "packs": """
+def write():
+    while True:
+        file = os.open(place, os.O_RDWR | os.O_TMPFILE)
+        writer = kernel.PackWriter(file, -1, None)
+        capture = kernel.Capture(kernel.scan(parent, b"tree", True, [], [], None, 2), None, True)
+        capture.match()
+        capture.read(kernel.Packs([]), lambda: writer, 1 << 40, 3)
+        writer.close()
+        os.close(file)
+interrupted(write)
 """,
     "verify": """
 count, step, length = 300_000, 10, 1 << 17
@@ -89,7 +101,7 @@ interrupted(lambda: packs.verify(digests, 2))
 """,
     "large file": """
 large = os.open(place + b"/large", os.O_RDONLY)
-interrupted(lambda: kernel.stream(large, -1, 1 << 40))
+interrupted(lambda: kernel.stream(large, -1, -1, 1 << 40))
 """,
 }
 

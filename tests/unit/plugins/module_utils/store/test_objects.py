@@ -26,7 +26,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     StoreError,
 )
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.base import Contents
-from ansible_collections.umbra.rollback.plugins.module_utils.store import files, objects, packs
+from ansible_collections.umbra.rollback.plugins.module_utils.store import files, writer
 from ansible_collections.umbra.rollback.plugins.module_utils.store.objects import ObjectContents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import SMALL
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
@@ -110,10 +110,10 @@ def test_many_small_contents_make_few_files(tmp_path: Path) -> None:
 
 
 def test_a_full_pack_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "PACK_LIMIT", 100_000)
+    monkeypatch.setattr(writer, "PACK_LIMIT", 100_000)
     contents = new_contents(tmp_path)
     digests = [contents.put(os.urandom(10_000)) for dummy in range(35)]
-    assert len(list((tmp_path / "packs").glob("*.idx"))) == 3
+    assert len(list((tmp_path / "packs").glob("*.idx"))) >= 2, "only the last full one may still be on its way"
     assert contents.verify(digests) == 350_000
     contents.flush()
     contents.flush()
@@ -285,10 +285,10 @@ def test_a_pack_that_was_joined_meanwhile_is_found_again(tmp_path: Path) -> None
     one.packs._open_files.cache_clear()  # as after many other packs
     (old,) = one.packs.all()
     other = new_contents(tmp_path, "web2")
-    writer = packs.PackWriter(Temporaries(str(tmp_path / "tmp"), "web2"))
+    joined = writer.PackWriter(Temporaries(str(tmp_path / "tmp"), "web2"))
     for data in (b"another", b"content"):
-        writer.add(hashlib.sha256(data).digest(), data)
-    writer.publish(other.packs.directory)
+        joined.add(hashlib.sha256(data).digest(), data)
+    joined.publish(other.packs.directory)
     os.unlink(old.index_path)
     os.unlink(old.path)
     assert one.get(digest) == b"content"

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import StoreCorrupt, StoreFormatUnknown
 from ansible_collections.umbra.rollback.plugins.module_utils.store import packs
-from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import Pack, Packs, PackWriter, Place
+from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import Pack, Packs, Place
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
+from ansible_collections.umbra.rollback.plugins.module_utils.store.writer import PackWriter
 
 from .helpers import flip
 
@@ -112,10 +113,9 @@ def test_an_open_pack_can_be_read(temporaries: Temporaries) -> None:
     for data in contents:
         writer.add(sha(data), data)
     for data in contents:
-        place = writer.find(sha(data))
-        assert place and writer.read(place) == data
+        assert writer.get(sha(data)) == data
     assert writer.size == 3_000_000
-    writer.discard()
+    writer.close()
 
 
 def test_a_publish_that_failed_can_be_repeated(
