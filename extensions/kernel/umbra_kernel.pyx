@@ -77,7 +77,7 @@ cdef extern from "umbra.h" nogil:
         int64_t size
         uint32_t text_size, path_size
         char kind
-        uint8_t sparse, state
+        uint8_t sparse
     ctypedef struct CListing "Listing":
         Line *lines
         size_t count
@@ -121,10 +121,15 @@ cdef extern from "umbra.h" nogil:
 
     int line_is_same(const CListing *listing, const Line *line, const Stat *st)
 
-    int LINE_PROVEN, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK
+    int LINE_PROVEN, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK, LINE_REPLACE
+    ctypedef struct Identity:
+        uint64_t dev, ino
+        int64_t ctime
     ctypedef struct CComparison "Comparison":
-        CTree *tree
-        CListing *listing
+        const CTree *tree
+        const CListing *listing
+        const Identity *written
+        uint8_t *state
         uint32_t *node_of
         uint32_t *extra
         size_t extra_count
@@ -133,10 +138,10 @@ cdef extern from "umbra.h" nogil:
     int compare_look(CComparison *comparison, int threads, Poll poll, void *context)
     void compare_free(CComparison *comparison)
 
-    ctypedef struct Identity:
-        uint64_t dev, ino
     ctypedef struct Create:
         const Roots *roots
+        const CTree *tree
+        const uint32_t *node_of
         const CListing *listing
         const Index *packs
         size_t pack_count
@@ -145,7 +150,8 @@ cdef extern from "umbra.h" nogil:
         size_t count
         uint8_t *done
         const char *prefix
-        const Identity *made
+        Identity *made
+        int remember
     int create_files(Create *create, int threads, Poll poll, void *context)
     size_t create_directories(const Roots *roots, const CListing *listing, const uint32_t *lines, size_t count,
                               Identity *made)
@@ -582,55 +588,64 @@ cdef class Capture:
 # --- comparing and making
 
 cdef class Comparison:
-    """A tree held against a listing. `missing` is then made by `make_directories`, `make_files`, and `finish`."""
+    """A tree held against a listing; `written` is what that of the last restore has `written`, if there was one just
+    now. What is missing is then made by `make_directories`, `make_files`, and `finish`."""
     cdef CComparison comparison
     cdef Tree tree
     cdef Listing listing
+    cdef bytes held
+    cdef Identity *identities  # in `held`, by line
     cdef Roots roots
     cdef uint8_t *is_made  # by line
-    cdef Identity *identities  # by line, of directories that were made
     cdef uint32_t *lines
 
-    def __init__(self, Tree tree not None, Listing listing not None, bint root_user, int threads, /):
+    def __init__(
+        self, Tree tree not None, Listing listing not None, bint root_user, int threads, bytes written=None, /
+    ):
         cdef Caught context = Caught()
         cdef int result
         self.tree, self.listing = tree, listing
         self.comparison.tree, self.comparison.listing = &tree.tree, &listing.listing
+        cdef size_t size = listing.listing.count * sizeof(Identity)
+        if written is not None and <size_t>len(written) == size:
+            self.comparison.written = <const Identity *>PyBytes_AsString(written)
+        self.held = PyBytes_FromStringAndSize(NULL, size)
+        self.identities = <Identity *>PyBytes_AsString(self.held)
+        memset(self.identities, 0, size)
         self.comparison.root_user = root_user
         self.roots = tree.tree.roots
         if tree.tree.absent:
             self.roots.device = os.fstat(self.roots.parent_fd).st_dev
         self.is_made = <uint8_t *>calloc(listing.listing.count + 1, 1)
         self.lines = <uint32_t *>malloc((listing.listing.count + 1) * sizeof(uint32_t))
-        self.identities = <Identity *>calloc(listing.listing.count + 1, sizeof(Identity))
-        if self.is_made == NULL or self.lines == NULL or self.identities == NULL:
+        if self.is_made == NULL or self.lines == NULL:
             raise MemoryError()
         with nogil:
             result = compare_match(&self.comparison)
             if not result:
                 result = compare_look(&self.comparison, threads, poll, <void *>context)
+        self.comparison.written = NULL
         context.settle(result)
 
     def __dealloc__(self):
         compare_free(&self.comparison)
         free(self.is_made)
-        free(self.identities)
         free(self.lines)
 
-    cdef list _numbers(self, int state):
+    cdef list _numbers(self, int state, int or_state):
         cdef size_t number
         return [
             number for number in range(self.listing.listing.count)
-            if self.listing.listing.lines[number].state == state and not self.is_made[number]
+            if self.comparison.state[number] in (state, or_state) and not self.is_made[number]
         ]
 
     def undecided(self):
         """Numbers of lines that are left over, in order."""
-        return self._numbers(LINE_UNDECIDED)
+        return self._numbers(LINE_UNDECIDED, LINE_UNDECIDED)
 
     def missing(self):
-        """Numbers of lines that have no node, and that were not made, in order."""
-        return self._numbers(LINE_MISSING)
+        """Numbers of lines that have no node, or are to be replaced, and that were not made, in order."""
+        return self._numbers(LINE_MISSING, LINE_REPLACE)
 
     def extra(self):
         """Numbers of nodes that have no line, in order."""
@@ -649,7 +664,7 @@ cdef class Comparison:
     def misses(self, bytes path):
         """Whether the listing has a line for `path`, and the tree had no node."""
         number = self.listing.find(path)
-        return number is not None and self.listing.listing.lines[<size_t>number].state == LINE_MISSING
+        return number is not None and self.comparison.state[<size_t>number] == LINE_MISSING
 
     def counts(self):
         """Of what is missing: how many names, how many bytes their files have, and those without holes of them."""
@@ -657,7 +672,7 @@ cdef class Comparison:
         cdef int64_t total = 0, dense = 0
         for number in range(self.listing.listing.count):
             line = self.listing.listing.lines[number]
-            if line.state == LINE_MISSING:
+            if self.comparison.state[number] == LINE_MISSING:
                 count += 1
                 if line.kind == b"f":
                     total += line.size
@@ -665,16 +680,41 @@ cdef class Comparison:
                         dense += line.size
         return count, total, dense
 
-    cdef size_t _collect(self, char kind, bint small, bint made):
+    cdef size_t _directories(self, bint made):
         cdef size_t number, count = 0
         for number in range(self.listing.listing.count):
-            line = self.listing.listing.lines[number]
-            if line.state != LINE_MISSING or line.kind != kind or self.is_made[number] != made:
-                continue
-            if not small or (line.size <= DEF_SMALL and not line.sparse):
+            if (self.comparison.state[number] == LINE_MISSING and self.listing.listing.lines[number].kind == b"d"
+                    and self.is_made[number] == made):
                 self.lines[count] = <uint32_t>number
                 count += 1
         return count
+
+    cdef size_t _small_files(self):
+        cdef size_t number, count = 0
+        for number in range(self.listing.listing.count):
+            line = self.listing.listing.lines[number]
+            if (line.kind == b"f" and not line.sparse and line.size <= DEF_SMALL and not self.is_made[number]
+                    and self.comparison.state[number] in (LINE_MISSING, LINE_REPLACE)):
+                self.lines[count] = <uint32_t>number
+                count += 1
+        return count
+
+    def replace(self, bytes path):
+        """Have `make_files` replace what differs there; whether that is a file with one name, and is to be one."""
+        cdef ssize_t number = listing_find(&self.listing.listing, path, len(path))
+        cdef const Stat *st
+        if number < 0 or self.comparison.state[number] != LINE_UNDECIDED or not self.comparison.node_of[number]:
+            return False
+        st = &self.tree.tree.order[self.comparison.node_of[number] - 1].st
+        if (st.mode & 0o170000) != 0o100000 or st.nlink != 1 or self.listing.listing.lines[number].kind != b"f":
+            return False
+        self.comparison.state[number] = LINE_REPLACE
+        return True
+
+    def written(self):
+        """What was made, for the Comparison that comes next: device, inode and ctime (8 bytes each) by line, or 0."""
+        return self.held
+
 
     def parents(self):
         """Paths of the directories that were there and miss something."""
@@ -682,26 +722,27 @@ cdef class Comparison:
         found = set()
         for number in range(self.listing.listing.count):
             line = self.listing.listing.lines[number]
-            if line.state == LINE_MISSING and line.path_size:
+            if self.comparison.state[number] == LINE_MISSING and line.path_size:
                 above = PyBytes_FromStringAndSize(line.path, line.path_size).rpartition(b"/")[0]
                 if above not in found:
                     above_number = self.listing.find(above)
-                    if self.listing.listing.lines[<size_t>above_number].state != LINE_MISSING:
+                    if self.comparison.state[<size_t>above_number] != LINE_MISSING:
                         found.add(above)
         return sorted(found)
 
     def make_directories(self):
         """Make the directories that are missing, so that only we may enter them."""
-        cdef size_t number, made, count = self._collect(b"d", False, False)
+        cdef size_t number, made, count = self._directories(False)
         with nogil:
             made = create_directories(&self.roots, &self.listing.listing, self.lines, count, self.identities)
         for number in range(made):
             self.is_made[self.lines[number]] = 1
 
-    def make_files(self, Packs packs not None, bytes prefix, int threads, /):
-        """Make the small files that are missing; `prefix` is that of temporary names. How many bytes they have."""
+    def make_files(self, Packs packs not None, bytes prefix, int threads, bint remember, /):
+        """Make the small files that are missing, or to be replaced; `prefix` is that of temporary names. `remember`
+        them in `written`. How many bytes they have."""
         cdef Caught context = Caught()
-        cdef size_t number, count = self._collect(b"f", True, False), kept = 0
+        cdef size_t number, count = self._small_files(), kept = 0
         cdef uint8_t *digests = <uint8_t *>malloc((count + 1) * DIGEST)
         cdef Place *places = <Place *>malloc((count + 1) * sizeof(Place))
         cdef uint8_t *done = <uint8_t *>calloc(count + 1, 1)
@@ -720,7 +761,9 @@ cdef class Comparison:
                     kept += 1
             create.roots, create.listing, create.packs = &self.roots, &self.listing.listing, packs.packs
             create.pack_count, create.lines, create.places, create.count = packs.count, self.lines, places, kept
+            create.tree, create.node_of = &self.tree.tree, self.comparison.node_of
             create.done, create.prefix, create.made = done, prefix, self.identities
+            create.remember = remember
             with nogil:
                 result = create_files(&create, threads, poll, <void *>context)
             for number in range(kept):
@@ -740,7 +783,7 @@ cdef class Comparison:
 
     def made(self):
         """Device and inode of the directories that were made, by path."""
-        cdef size_t number, at, count = self._collect(b"d", False, True)
+        cdef size_t number, at, count = self._directories(True)
         found = {}
         for number in range(count):
             at = self.lines[number]
@@ -749,7 +792,7 @@ cdef class Comparison:
 
     def finish(self):
         """Give the directories that were made their metadata; the paths of those that are left over."""
-        cdef size_t number, count = self._collect(b"d", False, True)
+        cdef size_t number, count = self._directories(True)
         cdef uint8_t *done = <uint8_t *>calloc(count + 1, 1)
         try:
             if done == NULL:

@@ -202,6 +202,12 @@ class RestoreFailed(ProviderError):
     code = "restore-failed"
 
 
+class ChangedSinceKept(RestoreFailed):
+    """{name}: could not be restored: {path}: {problem}. Stop what writes there, or move it away, and run again."""
+
+    code = "changed-since-kept"
+
+
 class ValidationFailed(ProviderError):
     """{name}: is not as its shadow says: {problem}. {remedy}"""
 

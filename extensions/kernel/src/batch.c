@@ -96,10 +96,7 @@ static int is_unchanged(int fd, const Stat *before)
     struct stat st;
     Stat now;
 
-    if (fstat(fd, &st) || stat_take(&now, &st))
-        return 0;
-    return now.dev == before->dev && now.ino == before->ino && now.size == before->size && now.mtime == before->mtime &&
-           now.ctime == before->ctime;
+    return !fstat(fd, &st) && !stat_take(&now, &st) && stat_is_same(&now, before);
 }
 
 static int hash_whole(Reader *reader, int fd, int64_t size, uint8_t digest[DIGEST])

@@ -43,10 +43,21 @@ static int is_mounted_on(const Tree *tree, const Line *line)
     return 0;
 }
 
+/* Whether it is the file that the last restore wrote there, and nothing changed it since. */
+static int is_as_written(const Comparison *comparison, ssize_t number, const Line *line, const Stat *st)
+{
+    const Identity *written = comparison->written ? &comparison->written[number] : NULL;
+
+    return written && line->kind == 'f' && written->ino && st->dev == written->dev && st->ino == written->ino &&
+           st->ctime == written->ctime && st->size == line->size && st->mtime == line->mtime &&
+           (st->mode & 07777) == line->mode && st->uid == line->uid && st->gid == line->gid;
+}
+
 static void note(void *context, ssize_t position, ssize_t number)
 {
     Comparison *comparison = context;
-    Line *line;
+    const Line *line;
+    uint8_t *state;
     const Node *node;
     char kind;
 
@@ -55,28 +66,30 @@ static void note(void *context, ssize_t position, ssize_t number)
         return;
     }
     line = &comparison->listing->lines[number];
+    state = &comparison->state[number];
     if (position < 0) {
-        line->state = is_mounted_on(comparison->tree, line) ? LINE_UNDECIDED : LINE_MISSING;
+        *state = is_mounted_on(comparison->tree, line) ? LINE_UNDECIDED : LINE_MISSING;
         return;
     }
     comparison->node_of[number] = (uint32_t)position + 1;
     node = comparison->tree->order[position];
     kind = kind_of(node->st.mode);
-    line->state = LINE_UNDECIDED;
+    *state = LINE_UNDECIDED;
     if (line->kind != kind || (kind != 'd' && node->st.nlink > 1))
         return;
-    if (comparison->listing->has_stats && line_is_same(comparison->listing, line, &node->st))
-        line->state = LINE_PROVEN;
+    if (line_is_same(comparison->listing, line, &node->st) || is_as_written(comparison, number, line, &node->st))
+        *state = LINE_PROVEN;
     else if (kind == 'f' || kind == 'l' || (kind == 'd' && !(node->dir && node->dir->partial)))
-        line->state = LINE_LOOK;
+        *state = LINE_LOOK;
 }
 
 int compare_match(Comparison *comparison)
 {
+    comparison->state = calloc(comparison->listing->count + 1, sizeof *comparison->state);
     comparison->node_of = calloc(comparison->listing->count + 1, sizeof *comparison->node_of);
     comparison->extra = calloc(comparison->tree->count + 1, sizeof *comparison->extra);
     comparison->extra_count = 0;
-    if (!comparison->node_of || !comparison->extra)
+    if (!comparison->state || !comparison->node_of || !comparison->extra)
         return -1;
     return pair_up(comparison->tree, comparison->listing, note, comparison);
 }
@@ -140,11 +153,12 @@ static void look_at_batch(Looking *looking, Reader *reader, const Batch *batch)
     int dir = parent ? open_below(roots, parent->path, parent->path_size) : fcntl(roots->parent_fd, F_DUPFD_CLOEXEC, 0);
 
     for (uint32_t i = batch->start; i < batch->end; i++) {
-        Line *line = &comparison->listing->lines[looking->look[i]];
+        const Line *line = &comparison->listing->lines[looking->look[i]];
         const Node *node = node_at(comparison, looking->look[i]);
         const char *name = node->parent ? node->name : roots->name;
 
-        line->state = dir >= 0 && is_equal(reader, dir, name, node, line) ? LINE_PROVEN : LINE_UNDECIDED;
+        comparison->state[looking->look[i]] =
+            dir >= 0 && is_equal(reader, dir, name, node, line) ? LINE_PROVEN : LINE_UNDECIDED;
     }
     if (dir >= 0)
         close(dir);
@@ -177,7 +191,7 @@ int compare_look(Comparison *comparison, int threads, Poll poll, void *context)
     if (!looking.look)
         return -1;
     for (size_t i = 0; i < listing->count; i++)
-        if (listing->lines[i].state == LINE_LOOK)
+        if (comparison->state[i] == LINE_LOOK)
             looking.look[wanted++] = (uint32_t)i;
     looking.count = batch_cut(wanted, parent_of_look, size_of_look, &looking, &looking.batches);
     if (looking.count >= 0) {
@@ -192,6 +206,7 @@ int compare_look(Comparison *comparison, int threads, Poll poll, void *context)
 
 void compare_free(Comparison *comparison)
 {
+    free(comparison->state);
     free(comparison->node_of);
     free(comparison->extra);
     memset(comparison, 0, sizeof *comparison);

@@ -2,8 +2,10 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * Make what is missing in a tree: directories that only we may enter, then the files in them, each made whole beside its
- * name and renamed. A directory that we made is known by its inode: who may rename it could put another in its place.
+ * Make what is missing in a tree: directories that only we may enter, then files, each made whole beside its name and
+ * renamed; and files that differ in the same way. A directory that we made is known by its inode: who may rename it could
+ * put another in its place. A file is put only where there is nothing if there was nothing when we looked, and else over
+ * nothing but what was there then: what came or changed since is nowhere kept.
  * Metadata is put back in the order of tree/metadata.py. What does not go smoothly is taken back, and left to the pure
  * twin. */
 #include "umbra.h"
@@ -18,6 +20,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#define NOREPLACE 1 /* RENAME_NOREPLACE */
 #define NEW (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC)
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
@@ -33,6 +36,7 @@ typedef struct {
     Text extra, scratch;
     Sha256 *sha;
     uint64_t number; /* of the next temporary */
+    int plain;       /* the directory passes nothing on to what is made in it */
 } Maker;
 
 static size_t parent_size(const Line *line)
@@ -106,7 +110,7 @@ static int has_acl(const char *attributes, size_t size)
     return memmem(attributes, size, name, sizeof name - 1) != NULL;
 }
 
-static int put_back(int fd, const Line *line, size_t own, Maker *maker)
+static int put_back(int fd, const Line *line, size_t own, Maker *maker, Identity *held)
 {
     struct timespec times[2] = {{0, UTIME_OMIT}, {0, 0}};
     struct stat st;
@@ -114,6 +118,8 @@ static int put_back(int fd, const Line *line, size_t own, Maker *maker)
 
     if (fstat(fd, &st))
         return -1;
+    if (held)
+        *held = (Identity){st.st_dev, st.st_ino, 0};
     chown = st.st_uid != line->uid || st.st_gid != line->gid;
     chmod = chown || (st.st_mode & 07777) != line->mode;
     acl = line->tail_size > own && has_acl(line->tail + own, line->tail_size - own);
@@ -156,24 +162,80 @@ static int fetch(const Create *create, const Place *place, const Line *line, Mak
                : -1;
 }
 
-static int make_file(const Create *create, int dir, const Line *line, const Place *place, Maker *maker)
+static int rename_new(int dir, const char *temporary, const char *name)
 {
+    if (!syscall(SYS_renameat2, dir, temporary, dir, name, NOREPLACE))
+        return 0;
+    if (errno != ENOSYS && errno != EINVAL)
+        return -1;
+    return linkat(dir, temporary, dir, name, 0) || unlinkat(dir, temporary, 0) ? -1 : 0;
+}
+
+/* `node` is what was there when we looked, or NULL. */
+static int put_in_place(int dir, const char *temporary, const char *name, const Node *node)
+{
+    struct stat st;
+    Stat now;
+
+    if (!node)
+        return rename_new(dir, temporary, name);
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || stat_take(&now, &st) || !stat_is_same(&now, &node->st)
+               ? -1
+               : renameat(dir, temporary, dir, name);
+}
+
+/* Note the file in its place, unless something else is there already. */
+static void remember(int dir, const char *name, Identity *held, Identity *made)
+{
+    struct stat st;
+    Stat now;
+
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || stat_take(&now, &st) || now.dev != held->dev ||
+        now.ino != held->ino)
+        return;
+    *made = (Identity){now.dev, now.ino, now.ctime};
+}
+
+/* The mode to make a file with: where it gets no owner and nothing is passed on to it, it may have its own at once. */
+static mode_t first_mode(const Line *line, const Maker *maker)
+{
+    int own = maker->plain && line->uid == geteuid() && line->gid == getegid() && line->tail_size == line_own_size(line);
+
+    return own ? line->mode & 0777 : 0600;
+}
+
+static int make_file(Create *create, int dir, uint32_t number, const Place *place, Maker *maker)
+{
+    const Line *line = &create->listing->lines[number];
+    uint32_t position = create->node_of[number];
     char name[256], temporary[64];
+    Identity held;
     int fd, failed;
 
     if (name_of(create->roots, line, name) || fetch(create, place, line, maker))
         return -1;
     snprintf(temporary, sizeof temporary, "%s%016llx", create->prefix, (unsigned long long)maker->number++);
-    fd = openat(dir, temporary, NEW, 0600);
+    fd = openat(dir, temporary, NEW, first_mode(line, maker));
     if (fd < 0)
         return -1;
-    failed = write_all(fd, maker->buffer, place->length) || put_back(fd, line, line_own_size(line), maker);
+    failed = write_all(fd, maker->buffer, place->length) || put_back(fd, line, line_own_size(line), maker, &held);
     failed |= close(fd);
     if (!failed)
-        failed = renameat(dir, temporary, dir, name);
+        failed = put_in_place(dir, temporary, name, position ? create->tree->order[position - 1] : NULL);
     if (failed)
         unlinkat(dir, temporary, 0);
+    else if (create->remember)
+        remember(dir, name, &held, &create->made[number]);
     return failed ? -1 : 0;
+}
+
+/* Whether what is made in the directory has no other group and no ACL than what is made elsewhere. */
+static int is_plain(int fd)
+{
+    struct stat st;
+
+    return !fstat(fd, &st) && !(st.st_mode & S_ISGID) && fgetxattr(fd, "system.posix_acl_default", NULL, 0) < 0 &&
+           (errno == ENODATA || errno == ENOTSUP);
 }
 
 static int is_made(int fd, const Identity *made)
@@ -208,12 +270,10 @@ static void make_batch(Create *create, Maker *maker, const Batch *batch)
 
     if (dir < 0)
         return;
+    maker->plain = is_plain(dir);
     if (parent < 0 || !create->made[parent].ino || is_made(dir, &create->made[parent]))
-        for (uint32_t i = batch->start; i < batch->end; i++) {
-            const Line *line = &create->listing->lines[create->lines[i]];
-
-            create->done[i] = !make_file(create, dir, line, &create->places[i], maker);
-        }
+        for (uint32_t i = batch->start; i < batch->end; i++)
+            create->done[i] = !make_file(create, dir, create->lines[i], &create->places[i], maker);
     close(dir);
 }
 
@@ -281,7 +341,7 @@ static int is_ours(int fd, Identity *made)
             if (name[0] != '.' || (name[1] && (name[1] != '.' || name[2])))
                 return 0;
         }
-    *made = (Identity){st.st_dev, st.st_ino};
+    *made = (Identity){st.st_dev, st.st_ino, 0};
     return !got;
 }
 
@@ -322,7 +382,7 @@ void finish_directories(const Roots *roots, const Listing *listing, const uint32
 
             if (fd < 0)
                 continue;
-            done[i] = is_made(fd, &made[lines[i]]) && !put_back(fd, line, 0, &maker);
+            done[i] = is_made(fd, &made[lines[i]]) && !put_back(fd, line, 0, &maker, NULL);
             close(fd);
         }
     maker_close(&maker);

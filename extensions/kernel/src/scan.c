@@ -60,6 +60,12 @@ int stat_take(Stat *to, const void *from)
     return nanoseconds(&st->st_mtim, &to->mtime) || nanoseconds(&st->st_ctim, &to->ctime) ? -1 : 0;
 }
 
+int stat_is_same(const Stat *one, const Stat *other)
+{
+    return one->dev == other->dev && one->ino == other->ino && one->size == other->size && one->mtime == other->mtime &&
+           one->ctime == other->ctime;
+}
+
 static int name_order(const char *a, size_t a_size, int a_inside, const char *b, size_t b_size, int b_inside)
 {
     size_t common = a_size < b_size ? a_size : b_size;

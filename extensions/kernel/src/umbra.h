@@ -140,6 +140,8 @@ void tree_free(Tree *tree);
 size_t node_path(const Node *node, Text *out);
 /* -1: a time that 64 bits of nanoseconds don't hold (before 1677, after 2262); the pure twin knows such. */
 int stat_take(Stat *to, const void *from);
+/* Whether it is the same thing, and was not changed. */
+int stat_is_same(const Stat *one, const Stat *other);
 /* A descriptor of the directory `path` below the root, opened name by name, or -1; the caller closes it. */
 int open_below(const Roots *roots, const char *path, size_t size);
 const Node *tree_find(const Tree *tree, const char *path, size_t size);
@@ -157,7 +159,7 @@ typedef struct {
     int64_t mtime, size;
     uint32_t text_size, path_size, tail_size, mode, uid, gid;
     char kind;
-    uint8_t sparse, state;
+    uint8_t sparse;
 } Line;
 
 typedef struct {
@@ -325,12 +327,20 @@ void capture_free(Capture *capture);
 
 /* --- compare.c */
 
-enum { LINE_PROVEN = 0, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK };
+enum { LINE_PROVEN = 0, LINE_UNDECIDED, LINE_MISSING, LINE_LOOK, LINE_REPLACE };
+
+/* Something that a restore has made; of a file, with its ctime in its place. */
+typedef struct {
+    uint64_t dev, ino; /* 0: not made */
+    int64_t ctime;
+} Identity;
 
 typedef struct {
-    Tree *tree;
-    Listing *listing;
-    uint32_t *node_of; /* by line: position in tree->order + 1 */
+    const Tree *tree;
+    const Listing *listing;
+    const Identity *written; /* by line, of files that the last restore wrote, and hashed on the way; or NULL */
+    uint8_t *state;          /* by line */
+    uint32_t *node_of;       /* by line: position in tree->order + 1 */
     uint32_t *extra;   /* positions in tree->order that have no line */
     size_t extra_count;
     int root_user;
@@ -347,11 +357,9 @@ int pair_up(const Tree *tree, const Listing *listing, Pair pair, void *context);
 /* --- create.c */
 
 typedef struct {
-    uint64_t dev, ino; /* 0: not made */
-} Identity;
-
-typedef struct {
     const Roots *roots;
+    const Tree *tree;
+    const uint32_t *node_of; /* by line, as in Comparison: what was there when we looked, and may be replaced */
     const Listing *listing;
     const Index *packs;
     size_t pack_count;
@@ -360,7 +368,8 @@ typedef struct {
     size_t count;
     uint8_t *done;         /* set for what was made */
     const char *prefix;    /* of temporary names */
-    const Identity *made;  /* by line, of the directories that this restore has made */
+    Identity *made;        /* by line, of what this restore has made */
+    int remember;          /* whether files are noted there, too */
 } Create;
 
 int create_files(Create *create, int threads, Poll poll, void *context);

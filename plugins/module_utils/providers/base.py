@@ -22,6 +22,8 @@ POINT_IN_TIME = "point_in_time"
 NEEDS_ROOT = "needs_root"
 SERVICE = "service"  # it runs: stop and start mean something
 
+CHANGE = "change"  # the step of a restore that changes something
+
 
 class Contents(Protocol):
     """The store's contents as a provider sees them. A digest is the SHA-256 of a content, 64 hexadecimal digits.
@@ -70,6 +72,10 @@ class Steps(Protocol):
 
     def note(self, step: str, **facts: Any) -> None:
         """Write `step` down; it is on disk when this returns."""
+
+    @property
+    def kept(self) -> Shadow | None:
+        """The shadow of the state that this restore displaces (what `displace` gave), if there is one."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,8 @@ class Provider(ABC):
         """Make the live resource equal to `shadow`, and running if it ran then; leave what is equal already untouched.
 
         Idempotent; killed at any moment and called again (same shadow, same steps), it completes. Raises RestoreFailed,
-        StoreCorrupt, NoSpace.
+        StoreCorrupt, NoSpace; ChangedSinceKept for what would be lost, because `displace` has not seen it. A provider
+        that raises this notes the step CHANGE before its first change: until then, `displace` may be called again.
         """
 
     @abstractmethod

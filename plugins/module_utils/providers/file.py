@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..context import Context
 from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
 from ..kernel import selected
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
 from ..tree import messages, native, rootfs
-from ..tree.apply import apply
+from ..tree.apply import Guard, apply_written
 from ..tree.capture import capture, estimate
 from ..tree.compare import compare
 from ..tree.drift import drift, summary
 from ..tree.entry import decode, digests
 from ..tree.scan import TreeOptions
-from .base import INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
+from ..tree.written import Written
+from .base import CHANGE, INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
 
 STORE_FORMAT = b"umbra-store "
 
@@ -54,6 +56,10 @@ class FileProvider(Provider):
         },
         versionable=True,
     )
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._written: Written | None = None  # by the last restore
 
     def query(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What matches the pattern now, named by its path."""
@@ -113,11 +119,11 @@ class FileProvider(Provider):
     def verify(self, shadow: Shadow, contents: Contents) -> int:
         """Read the listing and every content in it. Raises StoreCorrupt, StoreFormatUnknown, ContentMissing."""
         tree, stats = _digests(shadow)
-        listing = contents.get(tree)
         kernel = selected.kernel()
-        lines = kernel.listing(listing) if kernel else None
+        lines, size = native.read_listing(kernel, contents, tree, stats) if kernel else (None, 0)
         if lines is not None:
-            return contents.verify((tree, stats)) + native.verify(contents, lines.digests())
+            return size + native.verify(contents, lines.digests())
+        listing = contents.get(tree)
         decode(listing)
         return contents.verify(sorted({tree, stats, *digests(listing)}))
 
@@ -133,16 +139,19 @@ class FileProvider(Provider):
         return replace(kept, resource=shadow.resource)
 
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
-        """Write what differs. Comparing shows what is left to do: no step is noted. Raises RestoreFailed, NoSpace."""
+        """Write what differs; comparing shows what is left to do. Raises RestoreFailed, ChangedSinceKept, NoSpace."""
         path, options = self._target(shadow.resource)
         root, notes = self._find_parent(shadow, path)
-        outcome = apply(root, *_digests(shadow), contents, options)
+        guard = Guard(_digests(steps.kept) if steps.kept else None, lambda: _note_change(steps))
+        outcome, self._written = apply_written(root, *_digests(shadow), contents, options, guard)
         return replace(outcome, notes=outcome.notes + notes)
 
     def validate(self, shadow: Shadow, contents: Contents) -> None:
-        """Compare everything again, and read what has another inode or ctime than when it was shadowed."""
+        """Compare everything again, and read what has another inode or ctime than when it was shadowed; but for what
+        this very provider has just restored, if nobody can have changed it since (see Written).
+        """
         path, options = self._target(shadow.resource)
-        found = compare(path, *_digests(shadow), contents, options).differences
+        found = compare(path, *_digests(shadow), contents, options, self._written).differences
         # Something excluded may have come or gone since, and set the time of the directory it is in.
         wrong = tuple(one for one in found if not (options.exclude and one.is_directory_time))
         if wrong:
@@ -230,6 +239,11 @@ def _is_wanted(st: os.stat_result, options: Mapping[str, Any], now: float) -> bo
 def _require_present(resource: Resource, items: int) -> None:
     if not items and not resource.options["allow_missing"]:
         raise SourceMissing(name=resource.name, path=messages.printable(os.fsencode(resource.options["path"])))
+
+
+def _note_change(steps: Steps) -> None:
+    if not steps.done(CHANGE):
+        steps.note(CHANGE)
 
 
 def _digests(shadow: Shadow) -> tuple[str, str]:

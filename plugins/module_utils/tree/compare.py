@@ -22,6 +22,7 @@ from . import messages, metadata, native, statindex
 from .entry import Entry
 from .rootfs import RootFs, magic
 from .scan import Scan, TreeOptions, open_root, scan
+from .written import Written
 
 CREATE = "create"
 REPLACE = "replace"
@@ -48,14 +49,15 @@ class Difference:
         return self.why == ("mtime",) and self.entry is not None and self.entry.kind == "d"
 
 
-class Missing(Protocol):
-    """Entries of which there is nothing, all at once: the native kernel knows them, and makes most of them."""
+class Bulk(Protocol):
+    """What is made all at once: entries of which there is nothing, and files that differ. The native kernel knows them,
+    and makes most of them."""
 
     def counts(self) -> tuple[int, int, int]:
         """How many names there were, how many bytes their files have, and those without holes of them."""
 
     def missing(self) -> list[int]:
-        """Numbers of the entries that are still missing, in order."""
+        """Numbers of the entries that are still to be made, in order."""
 
     def misses(self, path: bytes) -> bool:
         """Whether there was nothing at the path, and should have been."""
@@ -66,8 +68,15 @@ class Missing(Protocol):
     def make_directories(self) -> None:
         """Make those that are missing, so that only we may enter them."""
 
-    def make_files(self, packs: Any, prefix: bytes, threads: int) -> int:
-        """Make small files that are missing; how many bytes they have. `prefix` is that of temporary names."""
+    def replace(self, path: bytes) -> bool:
+        """Have `make_files` replace what differs there; whether that is a file with one name, and is to be a file."""
+
+    def make_files(self, packs: Any, prefix: bytes, threads: int, remember: bool) -> int:
+        """Make small files that are missing, or to be replaced; how many bytes they have. `prefix` is that of temporary
+        names. Whether to `remember` them: see `written`."""
+
+    def written(self) -> bytes:
+        """What was made, for the next comparison with this listing; see Written."""
 
     def made(self) -> dict[bytes, tuple[int, int]]:
         """Device and inode of the directories that were made, by path."""
@@ -78,8 +87,8 @@ class Missing(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A tree held against its shadow. `explicit` are differences, sorted by path; `missing` has those that are but
-    names to create, if the native kernel looked. `conflicts` are what a restore refuses and why.
+    """A tree held against its shadow. `explicit` are differences, sorted by path; `bulk` has those that are but names
+    to create, if the native kernel looked. `conflicts` are what a restore refuses and why.
 
     `entries` are by path; `links` are other names of files, `link_counts` says how many a file has, by its first name.
     """
@@ -89,7 +98,7 @@ class Comparison:
     explicit: tuple[Difference, ...]
     conflicts: tuple[tuple[bytes, str], ...]
     links: tuple[Entry, ...]
-    missing: Missing | None = None
+    bulk: Bulk | None = None
 
     @property
     def link_counts(self) -> Counter[bytes]:
@@ -110,7 +119,7 @@ class Comparison:
     def bytes(self) -> int:
         """How many bytes of contents a restore would write."""
         explicit = sum(d.entry.size for d in self.explicit if d.entry and d.action in (CREATE, REPLACE))
-        return explicit + (self.missing.counts()[1] if self.missing else 0)
+        return explicit + (self.bulk.counts()[1] if self.bulk else 0)
 
 
 class Differences(Sequence[Difference]):
@@ -118,8 +127,8 @@ class Differences(Sequence[Difference]):
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
-        missing = comparison.missing
-        self._size = len(comparison.explicit) + (missing.counts()[0] if missing else 0)
+        bulk = comparison.bulk
+        self._size = len(comparison.explicit) + (bulk.counts()[0] if bulk else 0)
 
     def __len__(self) -> int:
         return self._size
@@ -132,8 +141,8 @@ class Differences(Sequence[Difference]):
         return found[index]
 
     def _missing(self) -> Iterator[Difference]:
-        missing = self._comparison.missing
-        for entry in self._comparison.entries_of(missing.missing() if missing else ()):
+        bulk = self._comparison.bulk
+        for entry in self._comparison.entries_of(bulk.missing() if bulk else ()):
             yield Difference(CREATE, entry.path, entry, None)
 
 
@@ -163,28 +172,34 @@ class NativeEntries(Mapping[bytes, Entry]):
         return len(self.lines)
 
 
-def compare(root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Comparison:
+def compare(
+    root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions, written: Written | None = None
+) -> Comparison:
     """As `compare_open`, for the tree at `root`. Raises Unsupported too."""
     with open_root(root, options) as fs:
-        return compare_open(fs, tree, stats, contents, options)
+        return compare_open(fs, tree, stats, contents, options, written)
 
 
-def compare_open(fs: RootFs, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Comparison:
-    """Hold the tree at `fs` against the listing `tree` and its stat index. What the index can't prove is read.
+def compare_open(
+    fs: RootFs, tree: str, stats: str | None, contents: Contents, options: TreeOptions, written: Written | None = None
+) -> Comparison:
+    """Hold the tree at `fs` against the listing `tree` and its stat index. What neither the index can prove nor what
+    was `written` there just now is read.
 
     Raises SourceUnreadable, ContentMissing, StoreCorrupt, StoreFormatUnknown.
     """
-    data = contents.get(tree)
+    if written is not None and (written.root, written.tree) != (fs.resolved, tree):
+        written = None
     found = scan(fs, options)
     kernel = selected.kernel()
-    lines = kernel.listing(data) if kernel and found.tree is not None else None
+    lines = native.load_listing(kernel, contents, tree, stats) if kernel and found.tree is not None else None
     if kernel and lines is not None:
-        native.load_index(lines, contents, tree, stats)
-        missing = kernel.Comparison(found.tree, lines, native.is_root(), selected.threads())
-        return _Compare(fs, NativeEntries(lines), missing, options, found).run_native(lines, missing)
-    entries = listing.decode(data)
+        known = written.native(lines) if written else None
+        bulk = kernel.Comparison(found.tree, lines, native.is_root(), selected.threads(), known)
+        return _Compare(fs, NativeEntries(lines), bulk, options, found).run_native(lines, bulk)
+    entries = listing.decode(contents.get(tree))
     index = statindex.load(contents, stats, tree, len(entries))
-    return _Compare(fs, {entry.path: entry for entry in entries}, index, options, found).run()
+    return _Compare(fs, {entry.path: entry for entry in entries}, index, options, found, written).run()
 
 
 class _Index(Protocol):
@@ -198,13 +213,20 @@ class _Compare:
     """One pass over both; the entries come first names before other names of the same file."""
 
     def __init__(
-        self, fs: RootFs, entries: Mapping[bytes, Entry], index: _Index | None, options: TreeOptions, found: Scan
+        self,
+        fs: RootFs,
+        entries: Mapping[bytes, Entry],
+        index: _Index | None,
+        options: TreeOptions,
+        found: Scan,
+        written: Written | None = None,
     ) -> None:
         self._fs = fs
         self._entries = entries
         self._index = index
         self._options = options
         self._found = found
+        self._written = written
         self._differences: list[Difference] = []
         self._conflicts: list[tuple[bytes, str]] = []
         self._inodes: dict[bytes, tuple[int, int]] = {}  # of each file that stays where it is
@@ -216,23 +238,22 @@ class _Compare:
         extra = (path for path in self._found.nodes if path not in self._entries)
         return self._concluded(extra, (entry for entry in self._entries.values() if entry.kind == "h"), None)
 
-    def run_native(self, lines: Any, missing: Any) -> Comparison:
+    def run_native(self, lines: Any, bulk: Any) -> Comparison:
         """The same, where the native kernel has looked, and left some over."""
-        for number in missing.undecided():
+        for number in bulk.undecided():
             self._entry(number, listing.parse_line(lines.line(number)))
-        extra = map(self._found.tree.path, missing.extra())
+        extra = map(self._found.tree.path, bulk.extra())
         links = (listing.parse_line(lines.line(number)) for number in lines.links())
-        return self._concluded(extra, links, missing)
+        return self._concluded(extra, links, bulk)
 
-    def _concluded(self, extra: Iterable[bytes], links: Iterable[Entry], missing: Missing | None) -> Comparison:
+    def _concluded(self, extra: Iterable[bytes], links: Iterable[Entry], bulk: Bulk | None) -> Comparison:
         for path in extra:
             if path not in self._found.holding:
                 self._differences.append(Difference(REMOVE, path, None, self._found.nodes[path]))
         self._check_root(self._entries)
         self._differences.sort(key=lambda difference: difference.path)
-        some = missing if missing and missing.counts()[0] else None
         return Comparison(
-            self._entries, self._found, tuple(self._differences), tuple(self._conflicts), tuple(links), some
+            self._entries, self._found, tuple(self._differences), tuple(self._conflicts), tuple(links), bulk
         )
 
     def _check_root(self, wanted: Mapping[bytes, Entry]) -> None:
@@ -267,6 +288,7 @@ class _Compare:
                 return
             self._claimed.add(inode)
         proven = self._index is not None and self._index.same(number, live)
+        proven = proven or (self._written is not None and self._written.proves(entry, live))
         if proven or self._look(entry, live):
             self._inodes[entry.path] = inode
 

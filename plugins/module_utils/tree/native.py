@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
 from ..kernel import selected
@@ -16,23 +17,67 @@ DIGEST = 32
 
 
 def load_generation(kernel: Any, contents: Contents, tree: str, stats: str) -> Any:
-    """The last shadow's listing with its stat index, or None when it is not whole there any more."""
+    """The last shadow's listing with its stat index, or None when it is not whole in the store any more."""
+    kept = _last.get(contents)
     try:
-        listing = kernel.listing(contents.get(tree))
-        usable = listing is not None and listing.index(contents.get(stats), tree.encode("ascii"))
+        if kept is not None and kept.key == (kernel, tree, stats):
+            contents.verify((tree, stats))
+        else:
+            kept = _parse((kernel, tree, stats), contents.get(tree), contents.get(stats))
     except (ContentMissing, StoreCorrupt, StoreFormatUnknown):
         return None  # then everything is read again
-    return listing if usable else None
+    return kept.listing if kept.indexed else None
 
 
-def load_index(listing: Any, contents: Contents, tree: str, stats: str | None) -> None:
-    """Give the listing its stat index; without one that can be used everything is read, and nothing lost."""
-    if stats is None:
-        return
+def load_listing(kernel: Any, contents: Contents, tree: str, stats: str | None) -> Any:
+    """The listing with its stat index, if that can be used: without one everything is read, and nothing lost. None when
+    the pure twin has to read it. Raises ContentMissing, StoreCorrupt, StoreFormatUnknown.
+    """
     try:
-        listing.index(contents.get(stats), tree.encode("ascii"))
+        return _keep(kernel, contents, tree, stats).listing
     except (ContentMissing, StoreCorrupt, StoreFormatUnknown):
-        return
+        return _keep(kernel, contents, tree, None).listing
+
+
+def read_listing(kernel: Any, contents: Contents, tree: str, stats: str) -> tuple[Any, int]:
+    """The listing, or None, and how many bytes it and its stat index have: both are read, whatever is known of them.
+
+    Raises ContentMissing, StoreCorrupt, StoreFormatUnknown.
+    """
+    _last.pop(contents, None)
+    kept = _keep(kernel, contents, tree, stats)
+    return kept.listing, kept.size
+
+
+class _Kept(NamedTuple):
+    """A listing that was read from the store; `indexed`: with its stat index, which belongs to it."""
+
+    key: tuple[Any, str, str | None]
+    listing: Any
+    indexed: bool
+    size: int
+
+
+# The last one of a store: a restore needs the same again and again, and what has this digest is always this.
+_last: WeakKeyDictionary[Contents, _Kept] = WeakKeyDictionary()
+
+
+def _keep(kernel: Any, contents: Contents, tree: str, stats: str | None) -> _Kept:
+    key = (kernel, tree, stats)
+    kept = _last.get(contents)
+    if kept is None or kept.key != key:
+        kept = None
+        _last.pop(contents, None)  # before there is another, which may be as large
+        kept = _parse(key, contents.get(tree), contents.get(stats) if stats else b"")
+        _last[contents] = kept
+    return kept
+
+
+def _parse(key: tuple[Any, str, str | None], data: bytes, index: bytes) -> _Kept:
+    kernel, tree, stats = key
+    listing = kernel.listing(data)
+    indexed = listing is not None and stats is not None and listing.index(index, tree.encode("ascii"))
+    return _Kept(key, listing, indexed, len(data) + len(index))
 
 
 def lacking(contents: Contents, digests: bytes) -> bytes:

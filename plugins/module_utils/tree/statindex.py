@@ -9,8 +9,9 @@ each line of the listing, in its order: device, inode, size, mtime and ctime (na
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
@@ -65,6 +66,20 @@ def decode(data: bytes, tree: str, entries: int) -> StatIndex:
     if of != tree or len(lines) != entries or end:
         raise StoreCorrupt(path=WHERE, problem="it does not belong to its listing")
     return index
+
+
+def each_line(data: bytes, tree: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of the index of the listing `tree`, numbered from 0, one by one: for who needs a few of very many.
+
+    Raises StoreCorrupt, StoreFormatUnknown.
+    """
+    lines = io.BytesIO(data)
+    form, head = lines.readline().rstrip(b"\n"), lines.readline()
+    if form != FORMAT.encode("ascii"):
+        raise StoreFormatUnknown(path=WHERE, found=form[:80].decode("ascii", "replace"), known=FORMAT)
+    if not head.startswith(tree.encode("ascii") + b" "):
+        raise StoreCorrupt(path=WHERE, problem="it does not belong to its listing")
+    yield from enumerate(lines)
 
 
 def load(contents: Contents, stats: str | None, tree: str, entries: int) -> StatIndex | None:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
 import secrets
 import stat
 import threading
+from collections.abc import Mapping
 from typing import Callable
 
 from ..providers.base import Contents
@@ -20,18 +22,27 @@ from .rootfs import DIRECTORY, NEW, PATH, RootFs, magic
 from .scan import TEMPORARY
 
 PREFIX = b".umbra-tmp-"
+RENAME_NOREPLACE = 1
 FORMATS = {kind: form for form, kind in metadata.KINDS.items()}
 
 
+class Changed(OSError):
+    """A name has not what it had when the tree was looked at, so that what it has now is nowhere kept."""
+
+
 class Writer:
-    """Changes one tree, and knows which directories it changed (`touched`). Every method raises OSError.
+    """Changes one tree, and knows which directories it changed (`touched`). Every method raises OSError, and Changed
+    rather than replace or remove what `seen` (by path) does not know.
 
     No name is trusted to be what it was a moment ago: what gets an owner, a mode or attributes is held by a descriptor,
     and is of the kind it should be, without names elsewhere.
     """
 
-    def __init__(self, fs: RootFs, contents: Contents) -> None:
+    def __init__(self, fs: RootFs, contents: Contents, seen: Mapping[bytes, os.stat_result]) -> None:
         self.touched: set[bytes] = set()
+        self.written: dict[bytes, tuple[int, int, int]] = {}  # device, inode and ctime of files, in their places
+        self.remember = False  # whether they are noted there
+        self._seen = seen
         self._fs = fs
         self._contents = contents
         self.made: dict[bytes, tuple[int, int]] = {}  # device and inode of the directories that were made
@@ -46,8 +57,11 @@ class Writer:
         try:
             if directory:
                 os.rmdir(name, dir_fd=fd)
-            else:
-                os.unlink(name, dir_fd=fd)
+                return
+            seen = self._seen.get(path)
+            if seen is not None:  # else it is a temporary of ours
+                _require_as_seen(fd, name, seen)
+            os.unlink(name, dir_fd=fd)
         except FileNotFoundError:
             return  # what we want
 
@@ -91,11 +105,16 @@ class Writer:
     def file(self, entry: Entry) -> int:
         """Write a regular file; its size. Safe to use from several threads. Raises ContentMissing, StoreCorrupt too."""
 
+        held = (0, 0)
+
         def make(fd: int, temporary: bytes) -> None:
+            nonlocal held
             opened = os.open(temporary, NEW, 0o600, dir_fd=fd)
             try:
                 self._contents.copy_to(entry.digest, opened, sparse=entry.sparse)
-                metadata.put_back(opened, entry, os.fstat(opened))
+                st = os.fstat(opened)
+                held = _identity(st)
+                metadata.put_back(opened, entry, st)
             finally:
                 os.close(opened)
 
@@ -103,10 +122,21 @@ class Writer:
             fd, name = self._directory_of(entry.path)
             fd = os.dup(fd)  # the next directory may close it
         try:
-            self._replace_at(fd, name, make)
+            self._replace_at(fd, name, make, self._seen.get(entry.path))
+            if self.remember:
+                self._note(fd, name, entry.path, held)
         finally:
             os.close(fd)
         return entry.size
+
+    def _note(self, fd: int, name: bytes, path: bytes, held: tuple[int, int]) -> None:
+        """Note the file in its place: it got its ctime there."""
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return  # it went again: validation will tell
+        if _identity(st) == held:
+            self.written[path] = (*held, st.st_ctime_ns)
 
     def special(self, entry: Entry) -> None:
         """Make a symlink, a fifo, a device or a socket."""
@@ -160,13 +190,15 @@ class Writer:
         return True
 
     def _replace(self, path: bytes, make: Callable[[int, bytes], None]) -> None:
-        self._replace_at(*self._directory_of(path), make)
+        self._replace_at(*self._directory_of(path), make, self._seen.get(path))
 
-    def _replace_at(self, fd: int, name: bytes, make: Callable[[int, bytes], None]) -> None:
+    def _replace_at(
+        self, fd: int, name: bytes, make: Callable[[int, bytes], None], seen: os.stat_result | None
+    ) -> None:
         temporary = self.prefix + secrets.token_hex(8).encode("ascii")
         try:
             make(fd, temporary)
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            _put_in_place(fd, temporary, name, seen)
         except BaseException:
             self._discard(fd, temporary)
             raise
@@ -189,6 +221,66 @@ class Writer:
             if self._unprivileged:
                 _make_writable(fd)
         return fd, name
+
+
+def _put_in_place(fd: int, temporary: bytes, name: bytes, seen: os.stat_result | None) -> None:
+    """Rename, over nothing but what was `seen`. Raises Changed."""
+    if seen is not None and not stat.S_ISDIR(seen.st_mode):  # a directory was removed before
+        try:
+            _require_as_seen(fd, name, seen)
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            return
+        except FileNotFoundError:
+            pass  # it went, and something else may come
+    try:
+        _rename_new(fd, temporary, name)
+    except FileExistsError as error:
+        raise Changed(errno.EEXIST, "something came there after its failed state was kept") from error
+
+
+def _require_as_seen(fd: int, name: bytes, seen: os.stat_result) -> None:
+    if not is_as_seen(os.stat(name, dir_fd=fd, follow_symlinks=False), seen):
+        raise Changed(errno.ESTALE, "it changed after its failed state was kept")
+
+
+def is_as_seen(now: os.stat_result, seen: os.stat_result) -> bool:
+    """Whether what can get lost with it is as it was: the content of a file, the text of a symlink."""
+    kind = stat.S_IFMT(now.st_mode)
+    if (*_identity(now), kind) != (*_identity(seen), stat.S_IFMT(seen.st_mode)):
+        return False
+    if kind not in (stat.S_IFREG, stat.S_IFLNK):
+        return True  # what goes through a fifo sets its times
+    if seen.st_nlink > 1:
+        return now.st_size == seen.st_size  # with each other name that is replaced, it changes
+    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def _rename_new(fd: int, temporary: bytes, name: bytes) -> None:
+    """Rename to a name that is free. Raises FileExistsError when it is not."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(fd, temporary, fd, name, RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(number, os.strerror(number))
+    try:  # a C library, a kernel or a file system that can't
+        os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        os.unlink(temporary, dir_fd=fd)
+    except FileExistsError:
+        raise
+    except OSError:
+        _rename_to_free(fd, temporary, name)
+
+
+def _rename_to_free(fd: int, temporary: bytes, name: bytes) -> None:
+    """The same where there are no hard links either: as near as can be."""
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def _identity(st: os.stat_result) -> tuple[int, int]:

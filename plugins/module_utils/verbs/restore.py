@@ -6,6 +6,7 @@ validate."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import version
-from ..errors import ResourceUnknown, StateRefused, UmbraError
+from ..errors import ChangedSinceKept, ResourceUnknown, StateRefused, UmbraError
 from ..plan import Plan, Step, host_plan
-from ..providers.base import SERVICE, Drift, Provider
+from ..providers.base import CHANGE, SERVICE, Drift, Provider
 from ..shadow import Manifest, Shadow
 from . import diff, hold
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
@@ -117,6 +118,8 @@ class _Restore:
         self.steps = [step for step in self.plan.steps if step.name in wanted]
         self.notes: list[str] = []
         self.drifts: dict[str, Drift] = {}
+        self._keeping = threading.Lock()  # for what follows: the manifest of the failed state
+        self._kept_before: Manifest | None = None
 
     # --- what is asked for
 
@@ -258,6 +261,28 @@ class _Restore:
         self.update.save_displaced(self.round.number, manifest)
         return {shadow.name: one for shadow, one in zip(new, kept) if isinstance(one, str)}
 
+    def _kept(self, name: str) -> Shadow | None:
+        """The shadow of the failed state of a resource."""
+        with self._keeping:
+            if self._kept_before is None:
+                self._kept_before = self.update.displaced(self.round.number)
+            shadows = self._kept_before.shadows if self._kept_before else ()
+        return next((one for one in shadows if one.name == name), None)
+
+    def _keep_again(self, shadow: Shadow) -> None:
+        """Keep the failed state as it is now, unless it is partly restored already: then what was kept is the better
+        one, and the resource stays as it is."""
+        if self.round.steps(shadow.name, None).done(CHANGE):
+            return
+        kept = self._keep(shadow)
+        with self._keeping:
+            manifest = self.update.displaced(self.round.number)
+            if isinstance(kept, str) or manifest is None:
+                return  # the next attempt fails as this one did
+            shadows = tuple(kept if one.name == shadow.name else one for one in manifest.shadows)
+            self._kept_before = replace(manifest, shadows=shadows)
+            self.update.save_displaced(self.round.number, self._kept_before)
+
     def _keep(self, shadow: Shadow) -> Shadow | str:
         begun = time.monotonic()
         try:
@@ -306,10 +331,12 @@ class _Restore:
             context = replace(self.work.context, patience=2.0 ** (attempt - 1))
             provider = replace(self.work, context=context).provider(shadow.type)
             try:
-                outcome = provider.restore(shadow, contents, self.round.steps(step.name))
+                outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
                 provider.validate(shadow, contents)
             except (UmbraError, OSError) as error:
                 failures.append(str(error))
+                if isinstance(error, ChangedSinceKept):
+                    self._keep_again(shadow)
                 continue
             return Result(
                 step.name,

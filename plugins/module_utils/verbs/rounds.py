@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..shadow import Shadow
 from ..store.update import HostUpdate
 from .outcome import Result
 
@@ -85,10 +86,10 @@ class Round:
         """The round is over. `partial`: not every resource of the update was asked for, so it stays open."""
         self._note("restore-end", ok=ok, partial=partial)
 
-    def steps(self, name: str) -> JournaledSteps:
-        """The journal of one resource in this round."""
+    def steps(self, name: str, kept: Shadow | None) -> JournaledSteps:
+        """The journal of one resource in this round, whose failed state is `kept`."""
         done = {event["step"] for event in self._all("step") if event["name"] == name}
-        return JournaledSteps(self, name, done)
+        return JournaledSteps(self, name, done, kept)
 
     def note_step(self, name: str, step: str, facts: Mapping[str, Any]) -> None:
         """One step of one resource is done."""
@@ -108,8 +109,9 @@ class Round:
 class JournaledSteps:
     """What a provider sees of the journal (providers.base.Steps)."""
 
-    def __init__(self, round_: Round, name: str, done: set[str]) -> None:
+    def __init__(self, round_: Round, name: str, done: set[str], kept: Shadow | None) -> None:
         self._round, self._name, self._done = round_, name, done
+        self.kept = kept
 
     def done(self, step: str) -> bool:
         """Whether `step` was noted in this round, by this process or by one before it."""

@@ -57,8 +57,9 @@ def context(tmp_path: Path) -> Context:
 class MemorySteps:
     """A journal that lasts as long as the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Shadow | None = None) -> None:
         self.noted: dict[str, dict[str, Any]] = {}
+        self.kept = kept
 
     def done(self, step: str) -> bool:
         """Whether `step` was noted."""
@@ -75,6 +76,8 @@ class FileSteps:
 
     Note number n dies before it is written at 2 * n - 1, and after that at 2 * n.
     """
+
+    kept: Shadow | None = None
 
     def __init__(self, path: Path, kill_at: int = 0) -> None:
         self._path, self._left = path, kill_at

@@ -205,6 +205,25 @@ def test_verify_refuses_a_listing_that_leads_outside(
 # --- the directory that the root is in ----------------------------------------------------------------------------
 
 
+def test_who_did_not_restore_it_reads_it(tmp_path: Path, tree: Path, contents: MemoryContents) -> None:
+    """What was restored has another inode than when it was shadowed: a provider that knows no more reads all of it."""
+    first, second = FileProvider(context(tmp_path)), FileProvider(context(tmp_path))
+    shadow = first.create(resource(tree), None, contents)
+    shutil.rmtree(tree)
+    first.restore(shadow, contents, MemorySteps())
+    first.validate(shadow, contents)
+    second.validate(shadow, contents)
+    conf = tree / "etc" / "app.conf"
+    info = conf.stat()
+    conf.write_text("port = 81\n")
+    os.utime(conf, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert conf.stat().st_size == info.st_size
+    for provider in (second, first):
+        with pytest.raises(ValidationFailed) as caught:
+            provider.validate(shadow, contents)
+        assert "etc/app.conf (contents)" in str(caught.value)
+
+
 def test_missing_parents_are_made_as_they_were(
     tmp_path: Path, provider: FileProvider, contents: MemoryContents
 ) -> None:

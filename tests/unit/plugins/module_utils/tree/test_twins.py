@@ -266,12 +266,12 @@ def test_a_directory_swapped_while_it_is_filled_gets_nothing(tmp_path: Path) -> 
     (secret / "key").touch()
     with using("native"), RootFs(os.fsencode(root), True) as fs:
         found = compare_open(fs, captured.tree, captured.stat, store.contents, OPTIONS)
-        missing: Any = found.missing
+        missing: Any = found.bulk
         missing.make_directories()
         assert list(missing.made()) == [b"etc"]
         (root / "etc").rename(root / "away")
         secret.rename(root / "etc")
-        missing.make_files(store.contents.packed(), b".umbra-tmp-00000000", 2)
+        missing.make_files(store.contents.packed(), b".umbra-tmp-00000000", 2, False)
         assert missing.finish() == [b"etc"]
     assert os.listdir(root / "etc") == ["key"] and stat.S_IMODE((root / "etc").stat().st_mode) == 0o700
     assert os.listdir(root / "away") == []

@@ -332,7 +332,7 @@ def test_a_directory_swapped_for_another_gets_no_owner_and_no_mode(
 
     monkeypatch.setattr(Writer, "finish", swap)
     try:
-        restore(root, good, contents, exclude=("secret",))  # may still hold the right one, and go on with it
+        restore(root, good, contents, exclude=("/secret",))  # may still hold the right one, and go on with it
     except RestoreFailed as error:
         assert "something else took its place" in str(error)
     assert swapped

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
+from ansible_collections.umbra.rollback.plugins.module_utils.providers.file import FileProvider
+from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply as apply_module
+from ansible_collections.umbra.rollback.plugins.module_utils.tree.compare import compare_open
+from ansible_collections.umbra.rollback.plugins.module_utils.tree.rootfs import RootFs
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, diff, prestage, restore
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 
@@ -160,6 +164,61 @@ def test_what_failed_on_another_host_is_not_built_upon(shop: Shop) -> None:
     done = shop.restore(unmet=("db1:master",))
     assert actions(done)["service"] == "untouched" and actions(done)["config"] == "restored"
     assert done.state == "failed" and "db1:master" in done.to_dict()["msg"]
+
+
+def test_what_changed_after_it_was_kept_is_kept_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone writes before the restore begins: nothing was changed yet, and it is kept anew."""
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    restore_files, calls = FileProvider.restore, []
+
+    def write_and_restore(self: FileProvider, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            (shop.config / "main.conf").write_text("late\n")
+            (shop.config / "more").write_text("late, too\n")
+        return restore_files(self, *args)
+
+    monkeypatch.setattr(FileProvider, "restore", write_and_restore)
+    done = shop.restore()
+    config = next(result for result in done.results if result.name == "config")
+    assert (config.action, config.attempts) == ("restored", 2)
+    assert "it changed after its failed state was kept" in config.escalations[0]
+    assert shop.state() == before
+    shop.restore(undo=True)
+    assert (shop.config / "main.conf").read_text() == "late\n" and (shop.config / "more").read_text() == "late, too\n"
+
+
+def test_what_changed_while_it_was_restored_stays(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it is restored, so that the state kept first is the failed one: what came late is left where it is."""
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    calls = []
+
+    def compare_and_write(fs: RootFs, *args: Any) -> Any:
+        found = compare_open(fs, *args)
+        if fs.root == os.fsencode(shop.config):
+            calls.append(1)
+        if len(calls) == 1:
+            (shop.config / "main.conf").write_text("late\n")
+        return found
+
+    monkeypatch.setattr(apply_module, "compare_open", compare_and_write)
+    done = shop.restore()
+    monkeypatch.undo()
+    assert done.state == "failed" and actions(done)["config"] == "failed"
+    assert f"{shop.config}/main.conf: it changed after its failed state was kept" in done.to_dict()["msg"]
+    for _again in range(2):
+        assert (shop.config / "main.conf").read_text() == "late\n"
+        assert shop.restore().state == "failed"
+    (shop.config / "main.conf").rename(shop.root / "saved")
+    assert shop.restore().state == "rolled_back"
+    assert shop.state() == before
+    shop.restore(undo=True)
+    assert shop.state()["tree"] == failed["tree"]
 
 
 def test_a_part_comes_back_alone_and_the_update_stays_open(shop: Shop) -> None:
