@@ -10,7 +10,7 @@ PYTHON := $(shell for p in $(CANDIDATES); do \
 RUN = $(if $(PYTHON),$(PYTHON) -B tests/tools/run.py,@echo 'No Python 3.11 or newer was found: install one.' >&2; false)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit sanity ansible-lint docs license kernel kernel-test sanitize fuzz integration format bench clean
+.PHONY: help demo test lint unit sanity ansible-lint docs license kernel kernel-test sanitize fuzz faults integration format bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z% -]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -51,6 +51,9 @@ sanitize:  ## the kernel's own tests under AddressSanitizer, UBSan and ThreadSan
 
 fuzz:  ## feed it damaged files for a minute (ARGS="--seconds 3600 --only listing")
 	@$(RUN) fuzz $(ARGS)
+
+faults:  ## every verb killed at each call that changes something, and refused some calls (ARGS="--points 0": all of them)
+	@$(RUN) check faults -- $(ARGS)
 
 integration:  ## real playbooks, on both lines of ansible-core
 	@$(RUN) check integration

@@ -48,7 +48,8 @@ class Checks:
 
     def all(self) -> list[Stage]:
         """All stages, in the order in which to begin them: those first that take long."""
-        makers = (self._integration, self._linters, self._sanity, self._kernel, self._sanitize, self._unit, self._demo)
+        slow = (self._integration, self._faults, self._linters, self._sanity, self._kernel, self._sanitize)
+        makers = (*slow, self._unit, self._demo)
         return [stage for maker in makers for stage in maker()]
 
     def named(self, words: list[str]) -> list[Stage]:
@@ -137,6 +138,10 @@ class Checks:
         environment = {"PYTHONPATH": str(self.build), "PYTHONPYCACHEPREFIX": str(self.build / "pycache")}
         absolute = tuple((tool.program("python"), script, *command) for command in commands)
         return Stage(name, absolute, self.staged, tool, environment=environment)
+
+    def _faults(self) -> Iterator[Stage]:
+        """Every verb is killed at each of its calls, and refused some of them; see tests/faults."""
+        yield self._pytest("faults", self.machine.engines[0], "tests/faults")
 
     def _unit(self) -> Iterator[Stage]:
         newest = self.machine.engines[0]

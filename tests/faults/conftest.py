@@ -1,0 +1,89 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One tracer for all, each verb at its moment, and how many points were tried, told at the end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer, names
+from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
+from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS, World
+from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
+
+__all__ = ["pytest_generate_tests", "twin"]
+TRIED: Counter[str] = Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many refusals are tried."""
+    parser.addoption("--points", type=int, default=4, help="refuse at most so many calls of each case; 0: all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The twins differ in how they handle trees: one of them is enough for the rest."""
+    twice = [item for item in items if "native]" in item.name or "-native-" in item.name]
+    dropped = {item for item in twice if "-file-" not in item.name}
+    config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+    items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture(scope="session")
+def tracer(tmp_path_factory: pytest.TempPathFactory) -> Tracer:
+    """Built once."""
+    return Tracer(tmp_path_factory.mktemp("tracer"))
+
+
+@pytest.fixture(scope="session")
+def calls() -> dict[int, str]:
+    """Names of system calls."""
+    return names()
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world whose programs keep their temporaries in it."""
+    made: World = WORLDS[request.param](tmp_path / "world")
+    monkeypatch.setenv("TMPDIR", str(made.scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    made.build()
+    return made
+
+
+@pytest.fixture(params=VERBS)
+def moment(request: pytest.FixtureRequest, world: World) -> Moment:
+    """A verb that is about to be run, in a world where that makes sense."""
+    return Moment(world, VERBS[request.param]())
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Numbers from 1 to `count`: all, or `most` of them."""
+    if not most or count <= most:
+        return list(range(1, count + 1))
+    return sorted({1 + number * (count - 1) // (most - 1) for number in range(most)})
+
+
+@pytest.fixture
+def points(request: pytest.FixtureRequest) -> Callable[..., list[int]]:
+    """Which of so many points to try: all, or with `some` as many as were asked for. They are counted."""
+    what = request.node.name.partition("[")[0].removeprefix("test_")
+
+    def chosen(count: int, verb: str, some: bool = False) -> list[int]:
+        found = spread(count, request.config.getoption("--points") if some else 0)
+        TRIED[f"{verb}, {what}"] += len(found)
+        return found
+
+    return chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much was tried."""
+    for what, count in sorted(TRIED.items()):
+        terminalreporter.write_line(f"{count:6} points: {what}")
+    terminalreporter.write_line(f"{sum(TRIED.values()):6} points in all{os.linesep}")
