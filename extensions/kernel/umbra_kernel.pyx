@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 cdef extern from "umbra.h" nogil:
-    ctypedef int (*Poll)(void *)
+    ctypedef int (*Poll)(void *, int64_t, int64_t)
     int DIGEST
     int sha256_use(const char *path)
     void sha256_use_own(int instructions)
@@ -114,9 +114,9 @@ cdef extern from "umbra.h" nogil:
     int capture_match(CCapture *capture)
     int capture_queue(CCapture *capture)
     int capture_read(CCapture *capture, int threads, Poll poll, void *context)
-    int capture_write(CCapture *capture,
-                      int (*other)(void *context, size_t position, Text *listing, Text *stats, int64_t *bytes),
-                      void *context, Text *listing, Text *stats, int64_t *bytes)
+    int capture_write(CCapture *capture, int stats,
+                      int (*other)(void *context, size_t position, Text *out, int64_t *bytes),
+                      int (*take)(void *context, const char *data, size_t size), void *context, int64_t *bytes)
     void capture_free(CCapture *capture)
 
     int line_is_same(const CListing *listing, const Line *line, const Stat *st)
@@ -200,10 +200,22 @@ cdef class Caught:
         return result
 
 
-cdef int poll(void *context) noexcept with gil:
+cdef object reporter = None
+
+
+def report(take, /):
+    """Have `take(done, of)` called, about ten times a second, while something takes long: how many of how many equal parts
+    of that are begun. From any thread. None: nobody is told."""
+    global reporter
+    reporter = take
+
+
+cdef int poll(void *context, int64_t done, int64_t of) noexcept with gil:
     caught = <Caught>context
     try:
         PyErr_CheckSignals()
+        if reporter is not None and of > 0:
+            reporter(done, of)
     except BaseException as error:
         caught.keep(error)
         return 1
@@ -430,9 +442,11 @@ include "packs.pxi"
 
 cdef class Others(Caught):
     cdef dict lines
+    cdef bint stats
+    cdef object take
 
 
-cdef int other(void *context, size_t position, Text *listing, Text *stats, int64_t *total) noexcept with gil:
+cdef int other(void *context, size_t position, Text *out, int64_t *total) noexcept with gil:
     call = <Others>context
     cdef bytes line, stat
     cdef tuple found
@@ -441,9 +455,21 @@ cdef int other(void *context, size_t position, Text *listing, Text *stats, int64
         if found is None:
             return 0
         line, stat, size = found
-        if text_add(listing, PyBytes_AsString(line), len(line)) or text_add(stats, PyBytes_AsString(stat), len(stat)):
+        if call.stats:
+            line = stat
+        if text_add(out, PyBytes_AsString(line), len(line)):
             raise MemoryError()
         total[0] += size
+    except BaseException as error:
+        call.keep(error)
+        return 1
+    return 0
+
+
+cdef int written(void *context, const char *data, size_t size) noexcept with gil:
+    call = <Others>context
+    try:
+        call.take(PyBytes_FromStringAndSize(data, size))
     except BaseException as error:
         call.keep(error)
         return 1
@@ -558,31 +584,21 @@ cdef class Capture:
             return None
         return self.previous.line(self.capture.line_of[number] - 1)
 
-    def write(self, dict lines):
-        """The listing, the lines of the stat index, and how many bytes the files have.
+    def write(self, dict lines, bint stats, take, /):
+        """Give the listing, or with `stats` the lines of its stat index, piece by piece (bytes) to `take`; how many bytes
+        the files have.
 
         `lines` has for the number of each node that was left over: its line and its line of the index, with their
         ends (bytes), and its size; those that are not in it are gone.
         """
         cdef Others context = Others()
-        cdef Text listing, stats
         cdef int64_t total = 0
         cdef int result
-        memset(&listing, 0, sizeof(listing))
-        memset(&stats, 0, sizeof(stats))
-        context.lines = lines
-        try:
-            with nogil:
-                result = capture_write(&self.capture, other, <void *>context, &listing, &stats, &total)
-            context.settle(result)
-            return (
-                PyBytes_FromStringAndSize(listing.data, listing.size),
-                PyBytes_FromStringAndSize(stats.data, stats.size),
-                total,
-            )
-        finally:
-            text_free(&listing)
-            text_free(&stats)
+        context.lines, context.stats, context.take = lines, stats, take
+        with nogil:
+            result = capture_write(&self.capture, stats, other, written, <void *>context, &total)
+        context.settle(result)
+        return total
 
 
 # --- comparing and making

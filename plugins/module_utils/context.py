@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from io import FileIO
 
 from .errors import CommandFailed, ToolMissing
+from .progress import Progress
 
 OUTPUT_SHOWN = 400
 
@@ -39,6 +40,7 @@ class Context:
     """The run that a provider works in. `workdir` is a private directory (0700) in the store, emptied by each verb.
 
     `patience` multiplies every timeout: a resource that failed to restore gets more time at the next attempt.
+    `progress` is told what takes long.
     """
 
     update_id: str
@@ -46,6 +48,7 @@ class Context:
     workdir: str
     environment: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
+    progress: Progress = field(default_factory=Progress, compare=False)
 
     def run(
         self,

@@ -78,6 +78,11 @@ details:
   description: The update that was asked for, with C(shadows), C(plan), C(leases) and C(displaced).
   returned: success
   type: dict
+busy:
+  description: What works on this host now, since when, and how far it is; empty when nothing does.
+  returned: success
+  type: str
+  sample: "restore of update u1 by pid 4711 on web1 since 2026-11-23 03:12:09 UTC: restoring config, wave 1 of 2, 43 %"
 kernel:
   description: Which twin of the kernel ran, C(native) or C(pure).
   returned: always

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FORMAT "umbra-tree 1\n"
+#define PIECE (1u << 20) /* of what is written, in memory */
 
 static int path_order(const Text *path, const Line *line)
 {
@@ -262,11 +263,24 @@ static int write_line(Text *out, const Node *node, const Found *found, Text *pat
     return text_add(out, found->extra, found->extra_size) || text_add(out, "\n", 1);
 }
 
-int capture_write(Capture *capture, Other other, void *context, Text *listing, Text *stats, int64_t *bytes)
+static int write_node(Capture *capture, const Node *node, size_t position, const Found *found, int stats, Text *out,
+                      Text *path)
+{
+    const Line *line;
+
+    if (stats)
+        return write_stat(out, &node->st);
+    if (node->state == NODE_DONE)
+        return write_line(out, node, found, path);
+    line = &capture->previous->lines[capture->line_of[position] - 1];
+    return text_add(out, line->text, line->text_size + 1);
+}
+
+int capture_write(Capture *capture, int stats, Other other, Take take, void *context, int64_t *bytes)
 {
     const Tree *tree = capture->tree;
-    Text path = {0};
-    int result = text_add(listing, FORMAT, sizeof FORMAT - 1);
+    Text path = {0}, out = {0};
+    int result = stats ? 0 : text_add(&out, FORMAT, sizeof FORMAT - 1);
 
     *bytes = 0;
     for (size_t i = 0, read = 0; i < tree->count && !result; i++) {
@@ -275,20 +289,20 @@ int capture_write(Capture *capture, Other other, void *context, Text *listing, T
 
         if (read < capture->read_count && capture->read[read] == i)
             found = &capture->found[read++];
-        if (node->state == NODE_SAME) {
-            const Line *line = &capture->previous->lines[capture->line_of[i] - 1];
-
-            result = text_add(listing, line->text, line->text_size + 1) || write_stat(stats, &node->st);
-        } else if (node->state == NODE_DONE && found)
-            result = write_line(listing, node, found, &path) || write_stat(stats, &node->st);
-        else {
-            result = other(context, i, listing, stats, bytes);
-            continue;
+        if (node->state == NODE_SAME || (node->state == NODE_DONE && found)) {
+            result = write_node(capture, node, i, found, stats, &out, &path);
+            *bytes += S_ISREG(node->st.mode) ? node->st.size : 0;
+        } else
+            result = other(context, i, &out, bytes);
+        if (!result && out.size >= PIECE) {
+            result = take(context, out.data, out.size);
+            out.size = 0;
         }
-        if (S_ISREG(node->st.mode))
-            *bytes += node->st.size;
     }
+    if (!result && out.size)
+        result = take(context, out.data, out.size);
     text_free(&path);
+    text_free(&out);
     return result;
 }
 

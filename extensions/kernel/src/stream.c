@@ -18,7 +18,7 @@ typedef struct {
     Sha256 *sha;
     char *buffer; /* CHUNK bytes, in whole blocks */
     int source, target, direct;
-    int64_t at;
+    int64_t at, size;
     int *refused;
     Poll poll;
     void *context;
@@ -40,7 +40,7 @@ static int is_stopped(Stream *stream)
     if (now == stream->polled)
         return 0;
     stream->polled = now;
-    return stream->poll(stream->context);
+    return stream->poll(stream->context, stream->at, stream->size);
 }
 
 static int hash_zeros(Stream *stream, int64_t until)
@@ -119,7 +119,7 @@ static int copy_data(Stream *stream, int64_t until)
 int64_t stream_copy(int source, int target, int direct, int64_t size, uint8_t digest[DIGEST], int *refused, Poll poll,
                     void *context)
 {
-    Stream stream = {sha256_new(), NULL, source, target, direct, 0, refused, poll, context, tenths()};
+    Stream stream = {sha256_new(), NULL, source, target, direct, 0, size, refused, poll, context, tenths()};
     void *buffer = NULL;
     int failed = stream.sha && !posix_memalign(&buffer, BLOCK, CHUNK) && !sha256_begin(stream.sha) ? 0 : -ENOMEM;
 

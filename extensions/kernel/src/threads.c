@@ -17,7 +17,7 @@ struct Job {
     void *arg;
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    int64_t next;
+    int64_t next, count;
     int running, ended, numbered;
 };
 
@@ -40,6 +40,7 @@ int64_t job_next(Job *job, int64_t count)
 
     if (job_ended(job))
         return -1;
+    __atomic_store_n(&job->count, count, __ATOMIC_RELAXED);
     number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
     return number < count ? number : -1;
 }
@@ -52,6 +53,13 @@ int job_ended(Job *job)
 void job_end(Job *job)
 {
     __atomic_store_n(&job->ended, 1, __ATOMIC_RELAXED);
+}
+
+static int ask(Job *job, Poll poll, void *context)
+{
+    int64_t of = __atomic_load_n(&job->count, __ATOMIC_RELAXED), done = __atomic_load_n(&job->next, __ATOMIC_RELAXED);
+
+    return poll(context, done < of ? done : of, of) != 0;
 }
 
 static void in_a_moment(struct timespec *when)
@@ -102,7 +110,7 @@ int job_run(Work work, void *arg, int threads, Poll poll, void *context)
         if (pthread_cond_timedwait(&job.idle, &job.lock, &when) != ETIMEDOUT || !poll || polled)
             continue;
         pthread_mutex_unlock(&job.lock);
-        polled = poll(context) != 0;
+        polled = ask(&job, poll, context);
         if (polled)
             job_end(&job);
         pthread_mutex_lock(&job.lock);

@@ -24,8 +24,9 @@
 typedef struct Job Job;
 /* Called in each thread until `job_next` has nothing left, or the job is ended. */
 typedef void (*Work)(Job *job, void *arg, int thread);
-/* Called in the thread that waits, about ten times a second; anything but 0 ends the job. */
-typedef int (*Poll)(void *context);
+/* Called in the thread that waits, about ten times a second, with how much of the job is given out, of how much; anything
+ * but 0 ends the job. */
+typedef int (*Poll)(void *context, int64_t done, int64_t of);
 /* 0; -1 when a thread could not be made, 1 when `poll` ended the job. */
 int job_run(Work work, void *arg, int threads, Poll poll, void *context);
 /* The next of `count` numbers, each given out once; -1 at the end. */
@@ -304,8 +305,10 @@ typedef struct {
 
 /* Takes contents; anything but 0 ends the job. */
 typedef int (*Sink)(void *context, Segment *segment);
-/* Adds the line of a node that was left to the pure twin and of its stat; or none, when it is gone. */
-typedef int (*Other)(void *context, size_t position, Text *listing, Text *stats, int64_t *bytes);
+/* Adds the line of a node that was left to the pure twin, or that of its stat; or none, when it is gone. */
+typedef int (*Other)(void *context, size_t position, Text *out, int64_t *bytes);
+/* Takes a piece of what is written; anything but 0 ends it. */
+typedef int (*Take)(void *context, const char *data, size_t size);
 
 typedef struct {
     Tree *tree;
@@ -322,7 +325,8 @@ typedef struct {
 int capture_match(Capture *capture);
 int capture_queue(Capture *capture); /* what is to be read; after the match, and after some were found to be lost */
 int capture_read(Capture *capture, int threads, Poll poll, void *context);
-int capture_write(Capture *capture, Other other, void *context, Text *listing, Text *stats, int64_t *bytes);
+/* Write the listing, or with `stats` the lines of its stat index; `bytes` are how many the files have. */
+int capture_write(Capture *capture, int stats, Other other, Take take, void *context, int64_t *bytes);
 void capture_free(Capture *capture);
 
 /* --- compare.c */

@@ -176,6 +176,7 @@ class FileProvider(Provider):
             allow_unstable=options["allow_unstable"],
             name=resource.name,
             untouched=(os.fsencode(store),) if store else (),
+            progress=self.context.progress,
         )
 
     def _find_parent(self, shadow: Shadow, path: bytes) -> tuple[bytes, tuple[str, ...]]:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import StoreLocked
 from ..present import is_there
@@ -33,11 +33,13 @@ class Holder:
     pid: int = field(default_factory=os.getpid)
     machine: str = field(default_factory=lambda: os.uname().nodename)
     since: float = field(default_factory=time.time)
+    doing: str = ""  # and how far it is
 
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
         update = f" of update {self.update_id}" if self.update_id else ""
-        return f"{self.verb}{update} by pid {self.pid} on {self.machine} since {when}"
+        doing = f": {self.doing}" if self.doing else ""
+        return f"{self.verb}{update} by pid {self.pid} on {self.machine} since {when}{doing}"
 
 
 def hold(fd: int, path: str, exclusive: bool = True) -> bool:
@@ -57,6 +59,7 @@ class Locks:
         self._store = path
         self._directory = os.path.join(path, "locks")
         self._host = f"{files.encode_name(host)}.lock"
+        self._held: tuple[int, Holder] | None = None  # the lock of this host, while it is ours
 
     def make(self) -> None:
         """Make the lock of garbage collection, so that to read a store needs no writing. Raises OSError."""
@@ -67,12 +70,28 @@ class Locks:
     def working(self, verb: str, update_id: str, wait: float) -> Iterator[None]:
         """Alone on this host, without garbage collection anywhere. Raises StoreLocked after `wait` s, StoreError."""
         end = time.monotonic() + wait
-        with self._alone(self._host, Holder(verb, update_id), wait):
+        holder = Holder(verb, update_id)
+        with self._alone(self._host, holder, wait) as held:
             fd = self._wait(COLLECTION, False, max(0.0, end - time.monotonic()))
+            self._held = held, holder
             try:
                 yield
             finally:
+                self._held = None
                 os.close(fd)
+
+    def tell(self, doing: str) -> None:
+        """Say in the lock what its holder does now, and how far it is, for whoever waits or asks. Never fails."""
+        if self._held:
+            fd, holder = self._held
+            with suppress(OSError):  # nothing depends on it
+                _write(fd, replace(holder, doing=doing))
+
+    def holder(self) -> str:
+        """Who works on this host now, and on what; empty when nobody does. Raises StoreError."""
+        with files.explained(self._store):
+            path = os.path.join(self._directory, self._host)
+            return str(_read(path) or "another process") if _held(path) else ""
 
     @contextmanager
     def collecting(self, verb: str, wait: float) -> Iterator[None]:
@@ -104,12 +123,12 @@ class Locks:
             os.close(fd)
 
     @contextmanager
-    def _alone(self, name: str, holder: Holder, wait: float) -> Iterator[None]:
+    def _alone(self, name: str, holder: Holder, wait: float) -> Iterator[int]:
         fd = self._wait(name, True, wait)
         try:
             with files.explained(self._store):
                 _write(fd, holder)
-            yield
+            yield fd
         finally:
             with suppress(OSError):  # the name of a holder that is gone harms nobody: the lock itself is given back
                 _write(fd, None)
@@ -148,9 +167,9 @@ class Locks:
 def _write(fd: int, holder: Holder | None) -> None:
     """Note the holder in its lock, for the message that others get."""
     try:
-        os.ftruncate(fd, 0)
-        if holder:
-            os.pwrite(fd, json.dumps(vars(holder)).encode() + b"\n", 0)
+        line = json.dumps(vars(holder)).encode() + b"\n" if holder else b""
+        os.pwrite(fd, line, 0)  # who reads meanwhile finds the line before, or this one
+        os.ftruncate(fd, len(line))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # the way back must not need a free block for a message
             raise
@@ -158,7 +177,7 @@ def _write(fd: int, holder: Holder | None) -> None:
 
 def _read(path: str) -> Holder | None:
     try:
-        return Holder(**json.loads(files.read(path)))
+        return Holder(**json.loads(files.read(path).partition(b"\n")[0]))
     except (OSError, ValueError, TypeError, RecursionError):
         return None  # it ended just now, or has not written its name yet
 

@@ -191,6 +191,30 @@ class ObjectContents:
             raise files.explain(self.path, error, "a content", len(data)) from error
         return raw.hex()
 
+    def put_pieces(self, write: Callable[[Callable[[bytes], None]], T], head: bytes = b"") -> tuple[str, T]:
+        """Keep `head` and the pieces that `write` gives to what it is called with, without having all in memory; the
+        digest, and what `write` returns. Raises NoSpace, StoreError, and what `write` raises."""
+        hasher, pieces, size = hashlib.sha256(head), [head], len(head)
+        with self._temporary() as temporary:
+
+            def take(piece: bytes) -> None:
+                nonlocal size
+                hasher.update(piece)
+                pieces.append(piece)
+                size += len(piece)
+                if size > SMALL:
+                    data = b"".join(pieces)
+                    pieces.clear()
+                    with files.explained(self.path, "a content", len(data)):
+                        files.write_all(temporary.fd, data, size - len(data))
+
+            result = write(take)
+            if size <= SMALL:
+                return self.put(b"".join(pieces)), result
+            with files.explained(self.path, "a content", size):
+                self._name(temporary, hasher.digest(), size)
+        return hasher.hexdigest(), result
+
     def put_fd(self, fd: int) -> tuple[str, int]:
         """Keep what can be read from `fd` from offset 0 to its end (holes kept); return digest and size.
 

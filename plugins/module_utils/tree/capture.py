@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ..errors import UmbraError, Unstable
@@ -131,18 +132,20 @@ class _Capture:
         """Shadow what was found; it was looked at after `started`, nanoseconds since the epoch."""
         if self._previous:
             self._generation = statindex.Generation.load(self._contents, *self._previous)
-        for path in sorted(found.nodes):
+        for number, path in enumerate(sorted(found.nodes)):
+            self._options.progress.part(number, len(found.nodes))
             if not path or parent_of(path) in self._directories:  # else its directory went away meanwhile
                 self._add(path, found.nodes[path])
+        tree = self._contents.put(join_lines(self._lines))
         lines = "\n".join((*self._stats, "")).encode("ascii")
-        return self._captured(found, started, join_lines(self._lines), lines, len(self._lines))
+        index = partial(self._contents.put, statindex.encode(tree, started, lines))
+        return self._captured(found, tree, index, len(self._lines))
 
-    def _captured(self, found: Scan, started: int, listing: bytes, stats: bytes, items: int) -> Captured:
-        tree = self._contents.put(listing)
+    def _captured(self, found: Scan, tree: str, put_index: Callable[[], str], items: int) -> Captured:
         if self._previous and self._generation and tree == self._previous[0] and not self._looked_at:
             index = self._previous[1]  # it proves as much as a new one would
         else:
-            index = self._contents.put(statindex.encode(tree, started, stats))
+            index = put_index()
         skipped, incremental = self._skipped(found), self._generation is not None
         return Captured(tree, index, self._bytes, items, self._read_items, skipped, incremental)
 
@@ -269,10 +272,15 @@ class _NativeCapture(_Capture):
                 lines[number] = (self._lines[-1].encode() + b"\n", self._stats[-1].encode() + b"\n", self._bytes)
             elif stat.S_ISDIR(st.st_mode):
                 return None
-        text, stats, self._bytes = capture.write(lines)
+        digest, self._bytes = native.put_pieces(self._contents, partial(capture.write, lines, False))
         self._read_items += capture.files_read()
         self._looked_at += len(tree) - same - len(left)
-        return self._captured(found, started, text, stats, len(tree) - len(left) + len(lines))
+
+        def put_index() -> str:
+            head = statindex.header(digest, started)
+            return native.put_pieces(self._contents, partial(capture.write, lines, True), head)[0]
+
+        return self._captured(found, digest, put_index, len(tree) - len(left) + len(lines))
 
     def _read_ahead(self, tree: Any, left: Iterable[int], capture: Any) -> None:
         """Read large files that have one name, several at a time; what goes wrong is met again, and told, in order."""

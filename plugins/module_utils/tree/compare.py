@@ -234,6 +234,7 @@ class _Compare:
 
     def run(self) -> Comparison:
         for number, entry in enumerate(self._entries.values()):
+            self._options.progress.part(number, len(self._entries))
             self._entry(number, entry)
         extra = (path for path in self._found.nodes if path not in self._entries)
         return self._concluded(extra, (entry for entry in self._entries.values() if entry.kind == "h"), None)

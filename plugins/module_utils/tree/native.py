@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -94,6 +95,19 @@ def read(contents: Contents, capture: Any) -> None:
     receive = getattr(contents, "receive", None)
     if receive is None or not receive(capture.read):
         capture.read(None, contents.put, 0, selected.threads())
+
+
+def put_pieces(
+    contents: Contents, write: Callable[[Callable[[bytes], None]], int], head: bytes = b""
+) -> tuple[str, int]:
+    """Keep what `write` gives, after `head`; its digest, and what `write` returns. Raises NoSpace, StoreError."""
+    pieces = getattr(contents, "put_pieces", None)
+    if pieces is not None:
+        kept: tuple[str, int] = pieces(write, head)
+        return kept
+    found = [head]
+    result = write(found.append)
+    return contents.put(b"".join(found)), result
 
 
 def verify(contents: Contents, digests: bytes) -> int:

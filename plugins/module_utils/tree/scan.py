@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import SourceUnreadable, Unsupported
 from ..kernel import selected
+from ..progress import Progress
 from . import messages
 from .entry import parent_of
 from .exclude import Excludes
@@ -28,13 +29,14 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 @dataclass(frozen=True)
 class TreeOptions:
     """How a tree is looked at. `name` is the resource's, for messages. `untouched` are directories (absolute) that are
-    never entered, whatever the patterns say: the store itself."""
+    never entered, whatever the patterns say: the store itself. `progress` is told how far it is."""
 
     exclude: tuple[str, ...] = ()
     one_file_system: bool = True
     allow_unstable: bool = False
     name: str = ""
     untouched: tuple[bytes, ...] = ()
+    progress: Progress = field(default_factory=Progress, compare=False)
 
 
 @dataclass

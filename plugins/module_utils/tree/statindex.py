@@ -36,9 +36,14 @@ def is_racy(ctime_ns: int, started_ns: int) -> bool:
     return ctime_ns > started_ns - (MARGIN if ctime_ns % SECOND else MARGIN_WHOLE_SECONDS)
 
 
+def header(tree: str, started_ns: int) -> bytes:
+    """What the index of the listing with digest `tree` begins with."""
+    return f"{FORMAT}\n{tree} {started_ns}\n".encode("ascii")
+
+
 def encode(tree: str, started_ns: int, lines: bytes) -> bytes:
     """The index of the listing with digest `tree`; `lines` are all of them, each with its end."""
-    return f"{FORMAT}\n{tree} {started_ns}\n".encode("ascii") + lines
+    return header(tree, started_ns) + lines
 
 
 @dataclass(frozen=True)

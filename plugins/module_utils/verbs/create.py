@@ -239,6 +239,7 @@ def _shadow(
     previous = work.store.latest_shadow(item)
     last = previous[1] if previous else None
     provider, contents = work.provider(item.type), work.store.contents
+    work.context.progress.phase(f"shadowing {item.name}")
     begun, before = time.monotonic(), contents.new_bytes
     made = provider.create_within(item, last, contents, allow) if allow else provider.create(item, last, contents)
     built_upon = previous[0] if previous and made.method == INCREMENTAL else None

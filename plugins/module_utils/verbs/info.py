@@ -19,12 +19,14 @@ from .run import Module, Target, Work, looking
 
 @dataclass(frozen=True)
 class Info:
-    """`updates` a dict each, oldest first; `details` the one that was asked for, in full, or None."""
+    """`updates` a dict each, oldest first; `details` the one that was asked for, in full, or None; `busy` says who
+    works on this host now, and how far that is."""
 
     host: str
     store: str
     updates: tuple[dict[str, Any], ...]
     details: dict[str, Any] | None = None
+    busy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
@@ -34,6 +36,7 @@ class Info:
             "store": self.store,
             "updates": list(self.updates),
             "details": self.details,
+            "busy": self.busy,
         }
 
 
@@ -55,12 +58,12 @@ def info(target: Target) -> Info:
     """
     if target.update_id:
         with looking(target) as work:
-            return Info(target.host, work.store.path, _all(work.store), _one(work))
+            return Info(target.host, work.store.path, _all(work.store), _one(work), work.store.locks.holder())
     try:
         store = Store.open(target.store, target.host)
     except StoreMissing as error:
         return Info(target.host, str(error.facts["path"]), ())
-    return Info(target.host, store.path, _all(store))
+    return Info(target.host, store.path, _all(store), busy=store.locks.holder())
 
 
 def _all(store: Store) -> tuple[dict[str, Any], ...]:

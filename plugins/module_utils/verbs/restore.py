@@ -196,6 +196,7 @@ class _Restore:
         """Read every shadow that is needed against its checksums. Raises StoreCorrupt, ContentMissing."""
         for step in self.steps:
             shadow = self.shadows[step.name]
+            self.work.context.progress.phase(f"verifying the shadow of {shadow.name}")
             self._provider(shadow).verify(shadow, self.work.contents)
 
     def compare(self) -> dict[str, Drift]:
@@ -204,6 +205,7 @@ class _Restore:
         return {step.name: drift for step, drift in zip(self.steps, found)}
 
     def _drift(self, shadow: Shadow) -> Drift:
+        self.work.context.progress.phase(f"comparing {shadow.name} with its shadow")
         try:
             return self._provider(shadow).drift(shadow, self.work.contents)
         except (UmbraError, OSError) as error:
@@ -284,6 +286,7 @@ class _Restore:
             self.update.save_displaced(self.round.number, self._kept_before)
 
     def _keep(self, shadow: Shadow) -> Shadow | str:
+        self.work.context.progress.phase(f"keeping the failed state of {shadow.name}")
         begun = time.monotonic()
         try:
             kept = self._provider(shadow).displace(shadow, self.work.contents)
@@ -329,9 +332,12 @@ class _Restore:
         failures: list[str] = []
         for attempt in range(1, max(1, self.request.max_attempts) + 1):
             context = replace(self.work.context, patience=2.0 ** (attempt - 1))
+            wave = f"wave {step.wave} of {self.plan.waves}"
+            context.progress.phase(f"restoring {shadow.name}, {wave}" + (f", attempt {attempt}" if attempt > 1 else ""))
             provider = replace(self.work, context=context).provider(shadow.type)
             try:
                 outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
+                context.progress.phase(f"validating {shadow.name}, {wave}")
                 provider.validate(shadow, contents)
             except (UmbraError, OSError) as error:
                 failures.append(str(error))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from ..context import Context
+from ..kernel import selected
 from ..plan import Plan
+from ..progress import Progress
 from ..providers import registry
 from ..providers.base import Contents, Provider
 from ..providers.dry import DryProvider
@@ -96,8 +98,22 @@ def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator
     Raises StoreError, StoreLocked (naming the holder).
     """
     store = target.open(create)
-    with store.lock(verb, target.update_id, target.lock_timeout), store.workdir() as workdir:
-        yield HostWork(store, Context(target.update_id, target.host, workdir), dry=False)
+    lock = store.lock(verb, target.update_id, target.lock_timeout)
+    with lock, store.workdir() as workdir, _telling(store) as progress:
+        yield HostWork(store, Context(target.update_id, target.host, workdir, progress=progress), dry=False)
+
+
+@contextmanager
+def _telling(store: Store) -> Iterator[Progress]:
+    """What is told of a verb's progress, also by the native kernel."""
+    progress, kernel = Progress(store.locks.tell), selected.kernel()
+    if kernel:
+        kernel.report(progress.part)
+    try:
+        yield progress
+    finally:
+        if kernel:
+            kernel.report(None)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import NoSpace, StoreCorrupt
-from ansible_collections.umbra.rollback.plugins.module_utils.kernel import selected
+from ansible_collections.umbra.rollback.plugins.module_utils.kernel import graph, selected
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry, statindex
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.apply import apply
@@ -118,6 +118,35 @@ def test_an_interrupt_ends_it(what: str, tmp_path: Path) -> None:
         (directory / "file").write_bytes(number.to_bytes(2, "big") * 50_000)
     done = python(PRELUDE + LONG[what], str(BUILT), str(tmp_path))
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
+
+
+class Enough(Exception):
+    """Ends what is reported."""
+
+
+@pytest.mark.parametrize("what", ["one file", "threads"])
+def test_progress_is_reported(what: str, tmp_path: Path, native: Any) -> None:
+    """And an error of whoever is told ends it, as every other callback's does."""
+    seen = []
+
+    def take(done: int, of: int) -> None:
+        seen.append((done, of))
+        if len(seen) == 3:
+            raise Enough
+
+    with open(tmp_path / "large", "wb+") as large:
+        large.truncate(1 << 40)
+        native.report(take)
+        try:
+            with pytest.raises(Enough):
+                if what == "threads":
+                    graph.dependents(800_000, [(at, at - 1) for at in range(1, 800_000)] * 4)
+                else:
+                    native.stream(large.fileno(), -1, -1, 1 << 40)
+        finally:
+            native.report(None)
+    assert len(seen) == 3 and seen == sorted(seen)
+    assert all(0 <= done <= of for done, of in seen)
 
 
 # --- what runs out

@@ -14,7 +14,7 @@ import resource
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -497,3 +497,30 @@ def test_it_is_fast(tmp_path: Path) -> None:
     assert contents.verify(digests) == 20_000 * 4096
     times.append(time.process_time())
     assert all(after - before < 2.0 for before, after in zip(times, times[1:])), times
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (5, 7), (SMALL,), (SMALL + 1,), (100, SMALL, 3, SMALL * 3, 1)])
+def test_pieces_are_one_content(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    """In a pack or a file of its own, as any other of that size; and nothing is kept of one that is broken off."""
+    contents = new_contents(tmp_path)
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+
+    def write(take: Callable[[bytes], None]) -> int:
+        for piece in pieces:
+            take(piece)
+        return len(pieces)
+
+    digest, count = contents.put_pieces(write, b"head")
+    whole = b"head" + b"".join(pieces)
+    assert (digest, count) == (hashlib.sha256(whole).hexdigest(), len(sizes))
+    contents.flush()
+    assert contents.get(digest) == whole
+    assert os.path.exists(os.path.join(tmp_path, "objects", digest[:2], digest)) == (len(whole) > SMALL)
+
+    def broken(take: Callable[[bytes], None]) -> int:
+        take(bytes(SMALL * 2))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        contents.put_pieces(broken)
+    assert not os.listdir(os.path.join(tmp_path, "tmp"))
