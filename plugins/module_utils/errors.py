@@ -203,9 +203,15 @@ class RestoreFailed(ProviderError):
 
 
 class ChangedSinceKept(RestoreFailed):
-    """{name}: could not be restored: {path}: {problem}. Stop what writes there, or move it away, and run again."""
+    """{name}: could not be restored: {path}: {problem}. Stop what writes there; move it away, or remove it, and run
+    again."""
 
     code = "changed-since-kept"
+
+
+class ChangedBeforeRestore(ChangedSinceKept):
+    """{name}: could not be restored: {path}: {problem}. Stop what writes there; move it away, or remove it, and run
+    again."""
 
 
 class ValidationFailed(ProviderError):

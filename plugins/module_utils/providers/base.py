@@ -212,7 +212,7 @@ class Provider(ABC):
         """Make the live resource equal to `shadow`, and running if it ran then; leave what is equal already untouched.
 
         Idempotent; killed at any moment and called again (same shadow, same steps), it completes. Raises RestoreFailed,
-        StoreCorrupt, NoSpace; ChangedSinceKept for what would be lost, because `displace` has not seen it. A provider
+        StoreCorrupt, NoSpace; ChangedBeforeRestore for what would be lost, as `displace` has not seen it. A provider
         that raises this notes the step CHANGE before its first change: until then, `displace` may be called again.
         """
 

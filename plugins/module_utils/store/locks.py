@@ -20,6 +20,8 @@ from . import files
 
 POLL_SECONDS = 0.05  # doubled with every try
 POLL_SECONDS_MOST = 1.0
+TRIES = 3  # whoever only asks who holds a lock, has it for a moment
+MOMENT = 0.005  # seconds
 COLLECTION = "gc~.lock"  # no encoded name of a host has a '~'
 VERSIONS = "versions~.lock"
 
@@ -88,10 +90,12 @@ class Locks:
                 _write(fd, replace(holder, doing=doing))
 
     def holder(self) -> str:
-        """Who works on this host now, and on what; empty when nobody does. Raises StoreError."""
-        with files.explained(self._store):
-            path = os.path.join(self._directory, self._host)
+        """Who works on this host now, and on what; empty when nobody does, or it can't be known."""
+        path = os.path.join(self._directory, self._host)
+        try:
             return str(_read(path) or "another process") if _held(path) else ""
+        except OSError:
+            return ""  # a file system without locks
 
     @contextmanager
     def collecting(self, verb: str, wait: float) -> Iterator[None]:
@@ -136,7 +140,7 @@ class Locks:
 
     def _wait(self, name: str, exclusive: bool, wait: float, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         path = os.path.join(self._directory, name)
-        started, pause = time.monotonic(), POLL_SECONDS
+        started, pause, tries = time.monotonic(), POLL_SECONDS, 0
         with files.explained(self._store):
             files.make_directory(self._directory)
             while True:
@@ -150,10 +154,10 @@ class Locks:
                     os.close(fd)
                     raise
                 os.close(fd)
-                waited = time.monotonic() - started
-                if waited >= wait:
+                waited, tries = time.monotonic() - started, tries + 1
+                if waited >= wait and tries >= TRIES:
                     raise StoreLocked(path=self._store, holder=self._holder(name), waited=waited)
-                time.sleep(min(pause, wait - waited))
+                time.sleep(min(pause, max(wait - waited, MOMENT)))
                 pause = min(2 * pause, POLL_SECONDS_MOST)
 
     def _holder(self, name: str) -> str:

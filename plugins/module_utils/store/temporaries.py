@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from ..errors import NoScratch
 from . import files
 from .locks import hold
+
+SCRATCH = "umbra-scratch"
+_TOKEN = re.compile("-[0-9a-f]{16}")
 
 
 class Temporary:
@@ -87,7 +92,7 @@ class Temporaries:
         return os.path.join(self._directory, f"{self._host}-{secrets.token_hex(8)}")
 
     def _is_mine(self, name: str) -> bool:
-        return name.rpartition("-")[0] == self._host
+        return name.startswith(self._host) and _TOKEN.fullmatch(name[len(self._host) :]) is not None
 
     def _swept(self, name: str, before: float | None) -> bool:
         path = os.path.join(self._directory, name)
@@ -95,7 +100,8 @@ class Temporaries:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 st = os.fstat(fd)
-                foreign = self._shared and st.st_uid != os.geteuid()
+                made = (os.geteuid(), stat.S_IFDIR | files.DIRECTORY_MODE)
+                foreign = self._shared and (st.st_uid, st.st_mode) != made
                 if not foreign and (before is None or st.st_mtime < before) and hold(fd, path):
                     files.remove(path)
                     return True
@@ -110,8 +116,9 @@ def scratch() -> Iterator[str]:
     NoScratch."""
     with ExitStack() as stack:
         try:
-            temporaries = Temporaries(tempfile.gettempdir(), "umbra", shared=True)
-            temporaries.sweep()
+            temporaries = Temporaries(tempfile.gettempdir(), SCRATCH, shared=True)
+            with suppress(OSError):  # what the dead left is in nobody's way
+                temporaries.sweep()
             path = stack.enter_context(temporaries.directory())
         except OSError as error:
             raise NoScratch(path=tempfile.tempdir or "any of the usual places", problem=error.strerror) from error

@@ -258,7 +258,11 @@ class Writers:
         self._full.append(writer)
         self._open = None
         pool = ThreadPoolExecutor(1, "umbra-publish")
-        self._publishing = pool.submit(self._full[0].publish, self._packs.directory)
+        try:
+            self._publishing = pool.submit(self._full[0].publish, self._packs.directory)
+        except RuntimeError:  # there may be no more threads: then it is waited for
+            self._full[0].publish(self._packs.directory)
+            self._let_go()
         pool.shutdown(wait=False)
 
     def _settle(self) -> None:

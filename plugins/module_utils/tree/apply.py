@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..errors import ChangedSinceKept, NoSpace, RestoreFailed
+from ..errors import ChangedBeforeRestore, ChangedSinceKept, NoSpace, RestoreFailed
 from ..kernel import selected
 from ..providers.base import Contents, Outcome
 from . import messages, native
@@ -33,6 +33,7 @@ from .written import Written, has_fine_clock
 
 METHOD = "in place"
 BLOCK = 512  # of st_blocks
+LATE_SHOWN = 5
 FLUSH = 0.25  # seconds between two syncs on the way
 T = TypeVar("T")
 
@@ -247,15 +248,20 @@ class _Apply:
             raise RestoreFailed(name=self._options.name, problem=f"{full}: {problem}", remedy=remedy)
 
     def _refuse_unkept(self) -> None:
-        """Raise ChangedSinceKept for what is to be replaced or removed and is not as it was kept."""
+        """Raise ChangedBeforeRestore for what is to be replaced or removed and is not as it was kept."""
         explicit = self._comparison.explicit
         lost = [one for one in explicit if one.action in (REPLACE, REMOVE) and one.live and _has_content(one.live)]
         if not lost or self._guard.kept is None:
             return
         kept = Kept(self._contents, *self._guard.kept, map(_path_of, lost))
-        for one in lost:
-            if one.live and not kept.has(one.path, one.live, self._options.allow_unstable):
-                raise self._unkept(one.path, "it changed after its failed state was kept")
+        unstable = self._options.allow_unstable
+        with self._told():
+            late = [one.path for one in lost if one.live and not kept.has(self._fs, one.path, one.live, unstable)]
+        if late:
+            shown = ", ".join(messages.printable(messages.join(self._fs.root, path)) for path in late[:LATE_SHOWN])
+            rest = f" and {len(late) - LATE_SHOWN} more" if len(late) > LATE_SHOWN else ""
+            problem = "changed after its failed state was kept"
+            raise ChangedBeforeRestore(name=self._options.name, path=f"{shown}{rest}", problem=problem)
 
     def _unkept(self, path: bytes, problem: str) -> ChangedSinceKept:
         where = messages.printable(messages.join(self._fs.root, path))

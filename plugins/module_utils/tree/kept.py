@@ -10,39 +10,64 @@ import stat
 from collections.abc import Callable, Iterable
 
 from ..kernel import selected
+from ..kernel.hashing import sha256_fd
 from ..providers.base import Contents
 from . import entry as listing
-from . import statindex
+from . import messages, statindex
+from .rootfs import RootFs
 
 
 class Kept:
-    """Some names of the failed state of a tree, by what stat said when it was shadowed (its listing and stat index)."""
+    """Some names of the failed state of a tree, by what stat said when it was shadowed (its listing and stat index),
+    and all that it has of contents."""
 
     def __init__(self, contents: Contents, tree: str, stats: str, paths: Iterable[bytes]) -> None:
         """Raises ContentMissing, StoreCorrupt, StoreFormatUnknown."""
-        find = _finder(contents.get(tree))
+        self._listing = contents.get(tree)
+        find = _finder(self._listing)
         wanted = {find(path): path for path in paths}
         self._lines = {
             wanted[number]: line for number, line in statindex.each_line(contents.get(stats), tree) if number in wanted
         }
+        self._bodies: set[str | bytes] | None = None
 
-    def has(self, path: bytes, live: os.stat_result, unstable: bool) -> bool:
-        """Whether `live`, a file or a symlink, is what was kept of `path`. `unstable`: though it may have grown.
+    def has(self, fs: RootFs, path: bytes, live: os.stat_result, unstable: bool) -> bool:
+        """Whether what `path` has now, a file or a symlink (`live`), was kept. `unstable`: it may have grown since.
 
-        A file that changes while it is read is read again, so that each later change gives another mtime. The ctime is
-        left out: it changes with each other name of the file, and with what a killed restore did to the metadata.
+        Stat proves it, or else its content does, whatever name that had: inodes and devices have other numbers after a
+        reboot, logs are rotated, and tools write the same again. Raises OSError.
         """
+        return self._is_same(path, live, unstable) or self._has_body(fs, path, live)
+
+    def _is_same(self, path: bytes, live: os.stat_result, unstable: bool) -> bool:
+        """A file that changes while it is read is read again, so that each later change gives another mtime. The ctime
+        is left out: it changes with each other name of the file, and with what a killed restore did to the metadata."""
         line = self._lines.get(path)
         if line is None:
             return False
         dev, ino, size, mtime, _ctime = map(int, line.split())
         if (dev, ino) != (live.st_dev, live.st_ino):
             return False
-        if unstable:
-            return True
-        if stat.S_ISREG(live.st_mode) and live.st_nlink > 1:
-            return size == live.st_size  # its mtime may have been put back by another name
-        return (size, mtime) == (live.st_size, live.st_mtime_ns)
+        # The mtime of a file with other names may have been put back by one of them.
+        return unstable or (live.st_nlink == 1 and (size, mtime) == (live.st_size, live.st_mtime_ns))
+
+    def _has_body(self, fs: RootFs, path: bytes, live: os.stat_result) -> bool:
+        if self._bodies is None:
+            entries = [entry for entry in listing.decode(self._listing) if entry.kind in "fl"]
+            self._bodies = {entry.digest if entry.kind == "f" else entry.target for entry in entries}
+        try:
+            if stat.S_ISLNK(live.st_mode):
+                directory, name = fs.at(path)
+                return os.readlink(name, dir_fd=directory) in self._bodies
+            fd = fs.open_file(path)
+        except OSError as error:
+            if error.errno in messages.GONE:
+                return True  # then nothing of it can get lost
+            raise
+        try:
+            return sha256_fd(fd)[0] in self._bodies
+        finally:
+            os.close(fd)
 
 
 def _finder(data: bytes) -> Callable[[bytes], int | None]:

@@ -246,10 +246,12 @@ def _require_as_seen(fd: int, name: bytes, seen: os.stat_result) -> None:
 def is_as_seen(now: os.stat_result, seen: os.stat_result) -> bool:
     """Whether what can get lost with it is as it was: the content of a file, the text of a symlink."""
     kind = stat.S_IFMT(now.st_mode)
-    if (*_identity(now), kind) != (*_identity(seen), stat.S_IFMT(seen.st_mode)):
+    if kind != stat.S_IFMT(seen.st_mode):
         return False
     if kind not in (stat.S_IFREG, stat.S_IFLNK):
-        return True  # what goes through a fifo sets its times
+        return True  # a socket or a fifo holds nothing, and whoever listens there makes it anew
+    if _identity(now) != _identity(seen):
+        return False
     if seen.st_nlink > 1:
         return now.st_size == seen.st_size  # with each other name that is replaced, it changes
     return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)

@@ -14,7 +14,7 @@ from ..store.store import Store
 from ..store.update import HostUpdate
 from . import hold, payload
 from .create import record
-from .run import Module, Target, Work, looking
+from .run import Module, Target
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def info(target: Target) -> Info:
     No store at all is no error without an update_id: nothing was shadowed. Raises ManifestMissing, StoreError.
     """
     if target.update_id:
-        with looking(target) as work:
-            return Info(target.host, work.store.path, _all(work.store), _one(work), work.store.locks.holder())
+        store = target.open()
+        details = _one(store.update(target.update_id))
+        return Info(target.host, store.path, _all(store), details, store.locks.holder())
     try:
         store = Store.open(target.store, target.host)
     except StoreMissing as error:
@@ -86,10 +87,9 @@ def _summary(update: HostUpdate) -> dict[str, Any]:
     }
 
 
-def _one(work: Work) -> dict[str, Any]:
-    update = work.update
+def _one(update: HostUpdate) -> dict[str, Any]:
     manifest = update.manifest()
-    plan = work.plan
+    plan = update.plan()
     return {
         **_summary(update),
         "shadows": [{**record(s), "depends_on": list(s.resource.depends_on)} for s in manifest.shadows],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import version
-from ..errors import ChangedSinceKept, ResourceUnknown, StateRefused, UmbraError
+from ..errors import ChangedBeforeRestore, ResourceUnknown, StateRefused, UmbraError
 from ..plan import Plan, Step, host_plan
 from ..providers.base import CHANGE, SERVICE, Drift, Provider
 from ..shadow import Manifest, Shadow
@@ -25,6 +25,7 @@ from .run import Module, Target, Work, looking, working
 
 T = TypeVar("T")
 WORKERS = 4
+KEPT_AGAIN = 3  # so often a failed state that goes on changing is kept anew
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class _Restore:
     def _manifest(self) -> Manifest:
         if not self.request.undo:
             return self.update.manifest()
-        manifest = self.update.displaced(self.round.of) if self.round.of is not None else None
+        manifest = self.round.failed_state()
         if manifest is None:
             raise self._refused("undone", "No restore has set anything aside, so there is nothing to bring back.")
         return manifest
@@ -271,19 +272,26 @@ class _Restore:
             shadows = self._kept_before.shadows if self._kept_before else ()
         return next((one for one in shadows if one.name == name), None)
 
-    def _keep_again(self, shadow: Shadow) -> None:
-        """Keep the failed state as it is now, unless it is partly restored already: then what was kept is the better
-        one, and the resource stays as it is."""
+    def _keep_again(self, shadow: Shadow) -> bool:
+        """Keep the failed state as it is now, and whether that was done: not when it is partly restored already, for
+        then what was kept is the better one, and the resource stays as it is."""
         if self.round.steps(shadow.name, None).done(CHANGE):
-            return
+            return False
         kept = self._keep(shadow)
+        if isinstance(kept, str):
+            return False
         with self._keeping:
             manifest = self.update.displaced(self.round.number)
-            if isinstance(kept, str) or manifest is None:
-                return  # the next attempt fails as this one did
+            if manifest is None:
+                return False
             shadows = tuple(kept if one.name == shadow.name else one for one in manifest.shadows)
+            try:
+                self.update.save_displaced(self.round.number, replace(manifest, shadows=shadows))
+            except (UmbraError, OSError) as error:
+                self.notes.append(f"The failed state of {shadow.name} could not be kept anew: {error}")
+                return False
             self._kept_before = replace(manifest, shadows=shadows)
-            self.update.save_displaced(self.round.number, self._kept_before)
+            return True
 
     def _keep(self, shadow: Shadow) -> Shadow | str:
         self.work.context.progress.phase(f"keeping the failed state of {shadow.name}")
@@ -330,7 +338,9 @@ class _Restore:
         shadow, contents = self.shadows[step.name], self.work.contents
         begun = time.monotonic()
         failures: list[str] = []
-        for attempt in range(1, max(1, self.request.max_attempts) + 1):
+        attempt, most, again = 0, max(1, self.request.max_attempts), KEPT_AGAIN
+        while attempt < most:
+            attempt += 1
             context = replace(self.work.context, patience=2.0 ** (attempt - 1))
             wave = f"wave {step.wave} of {self.plan.waves}"
             context.progress.phase(f"restoring {shadow.name}, {wave}" + (f", attempt {attempt}" if attempt > 1 else ""))
@@ -341,8 +351,8 @@ class _Restore:
                 provider.validate(shadow, contents)
             except (UmbraError, OSError) as error:
                 failures.append(str(error))
-                if isinstance(error, ChangedSinceKept):
-                    self._keep_again(shadow)
+                if again and isinstance(error, ChangedBeforeRestore) and self._keep_again(shadow):
+                    again, most = again - 1, most + 1  # that was no attempt: nothing was changed
                 continue
             return Result(
                 step.name,

@@ -10,9 +10,10 @@ and ends with `restore-end`. One that did not end well is gone on with: what it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..shadow import Shadow
+from ..shadow import Manifest, Shadow
 from ..store.update import HostUpdate
 from .outcome import Result
 
@@ -26,20 +27,50 @@ class Round:
         self.source = "displaced" if undo else "shadow"
         events = update.journal.events()
         begins = [event for event in events if event["event"] == "restore-begin"]
+        self._displaced = self._displaced_by(events) if undo else {}
         self.resumed = bool(begins) and update.state in ("restoring", "failed") and begins[-1]["source"] == self.source
         if self.resumed:
             self.number: int = begins[-1]["round"]
             self.of: int | None = begins[-1]["of"]
         else:
             self.number = max([event["round"] for event in begins], default=0) + 1
-            self.of = self._last_restore(begins) if undo else None
+            self.of = max(self._displaced.values(), default=None) if undo else None
         self._events = [event for event in events if event.get("round") == self.number]
 
-    def _last_restore(self, begins: Sequence[Mapping[str, Any]]) -> int | None:
-        """The last round that set something aside to go back to the shadow. What an undo sets aside does not count:
-        to undo twice, or again after the first was killed at its very end, is to undo once."""
-        restores = {event["round"] for event in begins if event["source"] == "shadow"}
-        return next((number for number in reversed(self._update.displaced_rounds()) if number in restores), None)
+    def _displaced_by(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """By name, the last round that set its failed state aside to go back to the shadow, since it was undone.
+
+        What an undo sets aside does not count: to undo twice, or again after the first was killed at its very end, is
+        to undo once.
+        """
+        kept = set(self._update.displaced_rounds())
+        found: dict[str, int] = {}
+        undone, source, number = False, "", 0
+        for event in events:
+            if event["event"] == "restore-begin":
+                source, number = event["source"], event["round"]
+                manifest = self._update.displaced(number) if source == "shadow" and number in kept else None
+                if manifest:
+                    found = {} if undone else found
+                    found.update(dict.fromkeys(manifest.names, number))
+                    undone = False
+            elif event["event"] == "restore-end" and source == "displaced":
+                undone = undone or (event["ok"] and not event["partial"])
+        return found
+
+    def failed_state(self) -> Manifest | None:
+        """What the restores since the last undo set aside, each resource as it was set aside last; None: nothing."""
+        manifests = {number: self._update.displaced(number) for number in set(self._displaced.values())}
+        newest = manifests.get(max(manifests, default=0))
+        if newest is None:
+            return None
+        shadows = [
+            shadow
+            for name, number in sorted(self._displaced.items())
+            for shadow in (manifests[number] or newest).shadows
+            if shadow.name == name
+        ]
+        return replace(newest, shadows=tuple(shadows))
 
     def prepared(self, names: Sequence[str]) -> bool:
         """Whether an earlier call of this round made all of `names` ready for changes, and the round is still going."""

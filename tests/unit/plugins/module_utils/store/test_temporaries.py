@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils.errors import NoScratch
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
-from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
+from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries, scratch
 
 from .helpers import HOST, fork, make_old, modes_below, open_store
 
@@ -132,3 +135,32 @@ def test_hosts_with_odd_names_keep_to_themselves(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store", "a/b-c")
     with store.workdir() as workdir:
         assert os.path.basename(workdir).startswith("a%2Fb-c-")
+
+
+def test_scratch_takes_away_what_the_dead_left_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("umbra-backup", "umbra-scratch-mine", "umbra-scratch", "umbra-scratch-0123456789abcdef0"):
+        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name / "precious").touch()
+    (tmp_path / "umbra-scratch-00000000000000aa").write_text("a file of somebody")
+    (tmp_path / "umbra-scratch-00000000000000bb").mkdir(mode=0o755)
+    if os.geteuid() == 0:
+        (tmp_path / "umbra-scratch-00000000000000cc").mkdir(mode=0o700)
+        os.chown(tmp_path / "umbra-scratch-00000000000000cc", 65534, 65534)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "umbra-scratch-00000000000000dd").mkdir(mode=0o700)
+    (tmp_path / "umbra-scratch-00000000000000dd" / "old").touch()
+    with scratch() as ours, scratch() as other:
+        assert stat.S_IMODE(os.stat(ours).st_mode) == 0o700 and os.path.isdir(other)
+        shown = sorted(path.name for path in tmp_path.iterdir())
+        assert shown == sorted([*left, os.path.basename(ours), os.path.basename(other)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert (tmp_path / "umbra-backup" / "precious").exists()
+
+
+def test_without_a_place_for_it_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(NoScratch, match="TMPDIR"), scratch():
+        pass

@@ -197,3 +197,34 @@ def test_a_free_name_is_taken_only_while_it_is_free(
         assert (tmp_path / "free").read_text() == "new" and (tmp_path / "taken").read_text() == "precious"
     finally:
         os.close(fd)
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("moved-by-logrotate"))
+
+
+def save_again(path: Path) -> None:
+    """As an editor does: another inode with the same text."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("act", [os.utime, move, save_again])
+def test_what_was_kept_under_any_name_may_go(failed: Failed, act: Callable[[Path], None]) -> None:
+    """Its content proves it, where stat can't: after a reboot no inode may have the number that it had."""
+    act(failed.root / "extra")
+    act(failed.root / "large")
+    failed.restore()
+    assert picture(failed.root) == failed.before
+
+
+def test_a_file_with_two_names_is_known_by_its_content(failed: Failed) -> None:
+    """The time of one name may have been put back through the other."""
+    os.link(failed.root / "large", failed.root / "large-2")
+    failed.kept = failed.shadow()
+    info = (failed.root / "large").stat()
+    (failed.root / "large").write_bytes(b"x" * info.st_size)
+    os.utime(failed.root / "large", ns=(info.st_atime_ns, info.st_mtime_ns))
+    with pytest.raises(ChangedSinceKept):
+        failed.restore()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.file import FileProvider
+from ansible_collections.umbra.rollback.plugins.module_utils.store.update import HostUpdate
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply as apply_module
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.compare import compare_open
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.rootfs import RootFs
@@ -184,7 +185,7 @@ def test_what_changed_after_it_was_kept_is_kept_as_well(shop: Shop, monkeypatch:
     done = shop.restore()
     config = next(result for result in done.results if result.name == "config")
     assert (config.action, config.attempts) == ("restored", 2)
-    assert "it changed after its failed state was kept" in config.escalations[0]
+    assert "changed after its failed state was kept" in config.escalations[0]
     assert shop.state() == before
     shop.restore(undo=True)
     assert (shop.config / "main.conf").read_text() == "late\n" and (shop.config / "more").read_text() == "late, too\n"
@@ -210,7 +211,7 @@ def test_what_changed_while_it_was_restored_stays(shop: Shop, monkeypatch: pytes
     done = shop.restore()
     monkeypatch.undo()
     assert done.state == "failed" and actions(done)["config"] == "failed"
-    assert f"{shop.config}/main.conf: it changed after its failed state was kept" in done.to_dict()["msg"]
+    assert f"{shop.config}/main.conf: changed after its failed state was kept" in done.to_dict()["msg"]
     for _again in range(2):
         assert (shop.config / "main.conf").read_text() == "late\n"
         assert shop.restore().state == "failed"
@@ -357,3 +358,52 @@ def test_secrets_are_nowhere_but_in_the_secrets_file(shop: Shop) -> None:
     assert [path.name for path in holders] == ["secrets.json"]
     assert holders[0].stat().st_mode & 0o777 == 0o600
     assert isinstance(holders[0], Path)
+
+
+def test_a_failed_state_that_was_kept_of_half_of_it_is_not_replaced(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store can't take the newer one: the resource fails, and the others are restored."""
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    restore_files, save = FileProvider.restore, HostUpdate.save_displaced
+    calls: list[int] = []
+
+    def write_and_restore(self: FileProvider, *args: Any) -> Any:
+        (shop.config / "main.conf").write_text("late\n")
+        return restore_files(self, *args)
+
+    def save_once(self: HostUpdate, *args: Any) -> None:
+        calls.append(1)
+        if len(calls) > 2:  # that of services, then that of the others
+            raise errors.NoSpace(where="The store", free=0, what="a manifest", needed=1)
+        save(self, *args)
+
+    monkeypatch.setattr(FileProvider, "restore", write_and_restore)
+    monkeypatch.setattr(HostUpdate, "save_displaced", save_once)
+    done = shop.restore()
+    monkeypatch.undo()
+    assert actions(done) == {"config": "failed", "database": "restored", "service": "untouched"}
+    assert (shop.config / "main.conf").read_text() == "late\n"
+    assert any("could not be kept anew" in note for note in done.to_dict()["notes"])
+    assert shop.restore().state == "rolled_back" and shop.state() == before
+    shop.restore(undo=True)
+    assert (shop.config / "main.conf").read_text() == "late\n"
+
+
+def test_to_undo_is_to_undo_all_rollbacks_since_the_last_undo(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    shop.restore(names=("config",))
+    shop.restore()
+    assert shop.restore(undo=True).state == "undone"
+    assert (shop.state()["tree"], shop.state()["rows"]) == (failed["tree"], failed["rows"])
+    assert shop.restore(undo=True).state == "undone"  # twice is once
+    assert (shop.state()["tree"], shop.state()["rows"]) == (failed["tree"], failed["rows"])
+    (shop.config / "main.conf").write_text("tried by hand\n")
+    shop.restore(names=("config",))
+    shop.restore(undo=True)
+    assert (shop.config / "main.conf").read_text() == "tried by hand\n"
+    assert shop.restore().state == "rolled_back"
