@@ -52,7 +52,7 @@ sanitize:  ## the kernel's own tests under AddressSanitizer, UBSan and ThreadSan
 fuzz:  ## feed it damaged files for a minute (ARGS="--seconds 3600 --only listing")
 	@$(RUN) fuzz $(ARGS)
 
-faults:  ## every verb killed at each call that changes something, and refused some calls (ARGS="--points 0": all of them)
+faults:  ## every verb killed at calls that change something, and refused some (ARGS="--points 0": at and of every call)
 	@$(RUN) check faults -- $(ARGS)
 
 integration:  ## real playbooks, on both lines of ansible-core

@@ -213,6 +213,8 @@ class ChangedBeforeRestore(ChangedSinceKept):
     """{name}: could not be restored: {path}: {problem}. Stop what writes there; move it away, or remove it, and run
     again."""
 
+    code = "changed-before-restore"
+
 
 class ValidationFailed(ProviderError):
     """{name}: is not as its shadow says: {problem}. {remedy}"""

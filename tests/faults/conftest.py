@@ -19,19 +19,32 @@ from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_g
 
 __all__ = ["pytest_generate_tests", "twin"]
 TRIED: Counter[str] = Counter()
+FIRST = ("ENOSPC", "EIO", "ESTALE")  # errors that are tried in any case
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many refusals are tried."""
-    parser.addoption("--points", type=int, default=4, help="refuse at most so many calls of each case; 0: all")
+    """How many points are tried."""
+    help_ = (
+        "kill at most at so many calls in each case, spread evenly, and refuse a tenth of that; 0: all, and all errors"
+    )
+    parser.addoption("--points", type=int, default=40, help=help_)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The twins differ in how they handle trees: one of them is enough for the rest."""
-    twice = [item for item in items if "native]" in item.name or "-native-" in item.name]
-    dropped = {item for item in twice if "-file-" not in item.name}
+    """The twins differ in how they handle trees, and where they are killed: one of them is enough for the rest."""
+    few = config.getoption("--points") > 0
+    dropped = {item for item in items if _is_much(item) or (few and _is_rare(item))}
     config.hook.pytest_deselected(items=[item for item in items if item in dropped])
     items[:] = [item for item in items if item not in dropped]
+
+
+def _is_much(item: pytest.Item) -> bool:
+    native = "native]" in item.name or "-native-" in item.name
+    return native and not ("killed" in item.name and "-file-" in item.name)
+
+
+def _is_rare(item: pytest.Item) -> bool:
+    return "refused" in item.name and not any(f"-{error}-" in item.name for error in FIRST)
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +84,12 @@ def spread(count: int, most: int) -> list[int]:
 
 @pytest.fixture
 def points(request: pytest.FixtureRequest) -> Callable[..., list[int]]:
-    """Which of so many points to try: all, or with `some` as many as were asked for. They are counted."""
+    """Which of so many points to try; fewer with `some`. They are counted."""
     what = request.node.name.partition("[")[0].removeprefix("test_")
 
     def chosen(count: int, verb: str, some: bool = False) -> list[int]:
-        found = spread(count, request.config.getoption("--points") if some else 0)
+        most = request.config.getoption("--points")
+        found = spread(count, -(-most // 10) if some else most)
         TRIED[f"{verb}, {what}"] += len(found)
         return found
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +45,14 @@ class DryProvider(Provider):
 
     def create(self, resource: Resource, previous: Shadow | None, contents: Contents) -> Shadow:
         """A record of what would be copied, out of the estimate; it has no checksum. Raises what `estimate` raises."""
+        return self.create_within(resource, previous, contents, lambda size: None)
+
+    def create_within(
+        self, resource: Resource, previous: Shadow | None, contents: Contents, allow: Callable[[Estimate], None]
+    ) -> Shadow:
+        """As `create`."""
         size = self._provider.estimate(resource)
+        allow(size)
         return Shadow(resource, METHOD, self.context.now(), 0.0, size.bytes, size.items, 0, "")
 
     def verify(self, shadow: Shadow, contents: Contents) -> int:
