@@ -169,7 +169,7 @@ RESOURCES: list[dict[str, Any]] = [
 SILENT = {"name": "Restart", "ansible.builtin.set_fact": {"restarted": True}}
 HANDLER = {
     "name": "Restart",
-    "ansible.builtin.lineinfile": {"path": "{{ lab }}/fired", "line": "{{ inventory_hostname }}", "create": True},
+    "ansible.builtin.copy": {"dest": "{{ lab }}/fired-{{ inventory_hostname }}", "content": "", "mode": "0600"},
 }
 
 
@@ -248,8 +248,7 @@ def judge(case: Case, lab: Lab, run: Run) -> list[str]:
     never = [*case.never, "Traceback", "Encountered 1 template error"]
     wrong += [f"it says: {text}" for text in never if text in run.text]
     if case.fired is not None:
-        path = lab.root / "hosts" / "fired"
-        fired = sorted(path.read_text().split()) if path.exists() else []
+        fired = sorted(path.name.partition("-")[2] for path in (lab.root / "hosts").glob("fired-*"))
         if fired != sorted(case.fired):
             wrong.append(f"handlers fired on {fired}, not {sorted(case.fired)}")
     if wrong:
