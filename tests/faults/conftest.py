@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer, names
 from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
 from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS, World
+from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import spread
 from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 __all__ = ["pytest_generate_tests", "twin"]
@@ -75,21 +76,14 @@ def moment(request: pytest.FixtureRequest, world: World) -> Moment:
     return Moment(world, VERBS[request.param]())
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Numbers from 1 to `count`: all, or `most` of them."""
-    if not most or count <= most:
-        return list(range(1, count + 1))
-    return sorted({1 + number * (count - 1) // (most - 1) for number in range(most)})
-
-
 @pytest.fixture
 def points(request: pytest.FixtureRequest) -> Callable[..., list[int]]:
     """Which of so many points to try; fewer with `some`. They are counted."""
     what = request.node.name.partition("[")[0].removeprefix("test_")
 
     def chosen(count: int, verb: str, some: bool = False) -> list[int]:
-        most = request.config.getoption("--points")
-        found = spread(count, -(-most // 10) if some else most)
+        most = request.config.getoption("--points") or count * 10
+        found = list(spread(count, max(2, most // 10) if some else most))
         TRIED[f"{verb}, {what}"] += len(found)
         return found
 

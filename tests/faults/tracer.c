@@ -124,8 +124,8 @@ static void forget(Known *known, pid_t pid)
 }
 
 /* Follow `child`, which is about to enter, until it and all that it started have ended. At call number `at` (from 1, 0:
- * never), and at the `times - 1` after it, either all are killed (`error` 0), or the call fails with `error`. 0, or -errno. */
-int tracer_follow(pid_t child, long at, long times, int error, Told *told)
+ * never) either all are killed (`error` 0), or the call fails with `error`. 0, or -errno. */
+int tracer_follow(pid_t child, long at, int error, Told *told)
 {
     const long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
                          PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
@@ -154,12 +154,11 @@ int tracer_follow(pid_t child, long at, long times, int error, Told *told)
         }
         if (status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
             told->count++;
-            if (at && told->count >= at && told->count < at + times) {
+            if (told->count == at) {
                 struct user_regs_struct registers;
 
                 ptrace(PTRACE_GETREGS, pid, 0, &registers);
-                if (told->number < 0)
-                    told->number = (long)registers.orig_rax;
+                told->number = (long)registers.orig_rax;
                 if (!error) {
                     for (size_t i = 0; i < known.count; i++)
                         kill(known.pids[i], SIGKILL);

@@ -10,7 +10,6 @@ children are one row of numbers, so that "kill it at call 117" means the same mo
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import signal
 import subprocess
@@ -63,13 +62,12 @@ class Tracer:
         refusals: type[BaseException],
         at: int = 0,
         error: int = 0,
-        times: int = 1,
         reading: bool = False,
     ) -> Ended:
         """Run `call`, whose sentences are `refusals`; strike at the counted call number `at` (0: never).
 
-        All of it is killed then, or, with `error`, that call and the `times - 1` after it fail so. Counted is what
-        changes something, or with `reading` what reads.
+        All of it is killed then, or, with `error`, that call fails so. Counted is what changes something, or with
+        `reading` what reads.
         """
         readable, writable = os.pipe()
         with warnings.catch_warnings():
@@ -83,7 +81,7 @@ class Tracer:
         hangs = threading.Event()
         watchdog = threading.Timer(PATIENCE, lambda: (hangs.set(), os.kill(child, signal.SIGKILL)))
         watchdog.start()
-        result = self._library.tracer_follow(child, ctypes.c_long(at), ctypes.c_long(times), error, ctypes.byref(told))
+        result = self._library.tracer_follow(child, ctypes.c_long(at), error, ctypes.byref(told))
         watchdog.cancel()
         with os.fdopen(readable, errors="replace") as pipe:
             text = pipe.read()
@@ -115,12 +113,11 @@ class Tracer:
         except BaseException:  # noqa: BLE001  # that is what is looked for
             text = traceback.format_exc()
         finally:
-            while True:  # the strike may hit this, too
-                try:
-                    os.write(writable, text.encode())
-                except OSError as problem:
-                    if problem.errno in errno.errorcode:
-                        continue
+            try:
+                os.write(writable, text.encode())
+            except OSError:  # that was the strike
+                os.write(writable, text.encode())
+            finally:
                 os._exit(status)
 
 

@@ -162,11 +162,11 @@ class Moment:
         self.two = world.state()
         verb.lead_up(world)
         self.before = world.state()
-        world.save("moment")
+        world.save()
 
     def again(self) -> None:
         """As it was just before the call."""
-        self.world.go_back("moment")
+        self.world.go_back()
 
     def call(self) -> Any:
         """The verb."""

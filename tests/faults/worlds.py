@@ -45,7 +45,7 @@ class World(ABC):
         self.place = self.live / "it"
         self.live.mkdir(parents=True)
         self.scratch.mkdir()
-        self.saved: dict[str, Path] = {}
+        self.saved = root / "saved"
 
     @abstractmethod
     def build(self) -> None:
@@ -108,21 +108,20 @@ class World(ABC):
         shutil.rmtree(self.live)
         self.live.mkdir()
 
-    # --- moments that are gone back to
+    # --- the moment that is gone back to
 
-    def save(self, moment: str) -> None:
+    def save(self) -> None:
         """Remember all of it as it is now."""
-        self.saved[moment] = self.root / f"saved-{moment}"
         for place in (self.live, self.store):
             if place.exists():
-                self._copy(place, self.saved[moment] / place.name)
+                self._copy(place, self.saved / place.name)
 
-    def go_back(self, moment: str) -> None:
+    def go_back(self) -> None:
         """As it was when it was saved, but for inodes and ctimes."""
         for place in (self.live, self.store, self.scratch):
             shutil.rmtree(place, ignore_errors=True)
-            if (self.saved[moment] / place.name).exists():
-                self._copy(self.saved[moment] / place.name, place)
+            if (self.saved / place.name).exists():
+                self._copy(self.saved / place.name, place)
         self.scratch.mkdir()
         time.sleep(TICK)
 

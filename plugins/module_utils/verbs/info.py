@@ -56,15 +56,14 @@ def info(target: Target) -> Info:
 
     No store at all is no error without an update_id: nothing was shadowed. Raises ManifestMissing, StoreError.
     """
-    if target.update_id:
-        store = target.open()
-        details = _one(store.update(target.update_id))
-        return Info(target.host, store.path, _all(store), details, store.locks.holder())
     try:
-        store = Store.open(target.store, target.host)
+        store = target.open()
     except StoreMissing as error:
+        if target.update_id:
+            raise
         return Info(target.host, str(error.facts["path"]), ())
-    return Info(target.host, store.path, _all(store), busy=store.locks.holder())
+    details = _one(store.update(target.update_id)) if target.update_id else None
+    return Info(target.host, store.path, _all(store), details, store.locks.holder())
 
 
 def _all(store: Store) -> tuple[dict[str, Any], ...]:

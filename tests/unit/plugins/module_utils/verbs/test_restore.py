@@ -360,7 +360,7 @@ def test_secrets_are_nowhere_but_in_the_secrets_file(shop: Shop) -> None:
     assert isinstance(holders[0], Path)
 
 
-def test_a_failed_state_that_was_kept_of_half_of_it_is_not_replaced(
+def test_a_failed_state_that_can_not_be_kept_anew_fails_only_its_resource(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store can't take the newer one: the resource fails, and the others are restored."""
@@ -390,6 +390,30 @@ def test_a_failed_state_that_was_kept_of_half_of_it_is_not_replaced(
     assert shop.restore().state == "rolled_back" and shop.state() == before
     shop.restore(undo=True)
     assert (shop.config / "main.conf").read_text() == "late\n"
+
+
+def test_what_is_half_restored_never_takes_the_place_of_the_failed_state(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even of a provider that notes no step before its first change."""
+    before = shop.state()
+    shop.shadow()
+    shop.update()
+    failed = shop.state()
+    restore_files, calls = FileProvider.restore, []
+
+    def half(self: FileProvider, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            return restore_files(self, *args)
+        (shop.config / "main.conf").write_text("version = 1\n")
+        raise errors.ChangedSinceKept(name="config", path="a file", problem="something came there")
+
+    monkeypatch.setattr(FileProvider, "restore", half)
+    assert shop.restore().state == "rolled_back" and shop.state() == before
+    assert len(calls) == 2
+    shop.restore(undo=True)
+    assert shop.state()["tree"] == failed["tree"]
 
 
 def test_to_undo_is_to_undo_all_rollbacks_since_the_last_undo(shop: Shop) -> None:
