@@ -138,14 +138,14 @@ def make_directory(path: str) -> None:
     for left in reversed(range(STALE_TRIES)):
         try:
             os.mkdir(path, DIRECTORY_MODE)
+            os.chmod(path, DIRECTORY_MODE)
         except FileExistsError:
             return
         except FileNotFoundError:
             if not left:
                 raise  # some file systems, such as /proc, refuse a name so
             make_directory(os.path.dirname(path))
-            continue  # another host may have removed the empty parent meanwhile
-        os.chmod(path, DIRECTORY_MODE)
+            continue  # another host may have removed the empty parent meanwhile, or a sweep the new directory
         sync_directory(os.path.dirname(path))
         return
 
