@@ -116,19 +116,21 @@ def test_a_sweep_between_making_and_locking_costs_nothing(tmp_path: Path, monkey
         fchmod(fd, mode)
         sweep_once("file")
 
-    def after_chmod(path: str, mode: int) -> None:
+    def around_chmod(path: str, mode: int) -> None:
+        if path != str(tmp_path):
+            sweep_once("directory without its mode")
         chmod(path, mode)
         if path != str(tmp_path):
             sweep_once("directory")
 
     monkeypatch.setattr(os, "fchmod", after_fchmod)
-    monkeypatch.setattr(os, "chmod", after_chmod)
+    monkeypatch.setattr(os, "chmod", around_chmod)
     file = temporaries.file()
     assert os.path.exists(file.path)
     with temporaries.directory() as directory:
         assert os.path.exists(directory)
     file.close()
-    assert swept == ["file", "directory"]
+    assert swept == ["file", "directory without its mode", "directory"]
 
 
 def test_hosts_with_odd_names_keep_to_themselves(tmp_path: Path) -> None:
