@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, NamedTuple, TypeVar, Union
 
+from ..ctimes import is_fine
 from ..errors import ContentMissing, StoreCorrupt, StoreError
 from ..kernel import selected
 from ..present import is_there
@@ -408,7 +409,10 @@ class ObjectContents:
     def _fill(self, temporary: Temporary, fd: int, size: int) -> tuple[bytes, int]:
         """Copy the first `size` bytes of `fd`; digest and size of what was there."""
         needed = 0 if size == stream.ENDLESS else size
+        before = os.fstat(fd)
         if needed and stream.clone(fd, temporary.fd):
+            if unchanged := _hashed_since(fd, before, temporary.fd):
+                return unchanged
             with files.explained(self.path):
                 return stream.hashed(temporary.fd, os.fstat(temporary.fd).st_size)
         direct = files.open_direct(temporary.fd, temporary.path) if LARGE < size < stream.ENDLESS else -1
@@ -437,6 +441,21 @@ class ObjectContents:
                 self._new_bytes += min(size, os.fstat(temporary.fd).st_blocks * 512)
         with self._lock:
             self._unsynced.add(directory)
+
+
+def _hashed_since(source: int, before: os.stat_result, clone: int) -> tuple[bytes, int] | None:
+    """Digest and size of `source`, if those are what its reflink `clone` has: nothing changed it since `before`.
+
+    Mostly it is in memory, and nothing of the clone is. Writes through a mapping are seen, too: to clone is to write
+    out first, and from then on the next write to each page gives another ctime.
+    """
+    if not is_fine(clone):
+        return None
+    digest, size = stream.hashed(source, before.st_size)
+    sizes = {size, before.st_size, os.fstat(clone).st_size}
+    now = os.fstat(source)
+    same = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (size, before.st_mtime_ns, before.st_ctime_ns)
+    return (digest, size) if same and len(sizes) == 1 else None
 
 
 def _checked(source: _Source, place: Place, raw: bytes) -> bytes:

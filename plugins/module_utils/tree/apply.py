@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..ctimes import has_fine_clock
 from ..errors import ChangedBeforeRestore, ChangedSinceKept, NoSpace, RestoreFailed
 from ..kernel import selected
 from ..providers.base import Contents, Outcome
@@ -29,7 +30,7 @@ from .kept import Kept
 from .rootfs import DIRECTORY, ForeignLink, RootFs
 from .scan import TreeOptions, require_proc
 from .write import Changed, Writer
-from .written import Written, has_fine_clock
+from .written import Written
 
 METHOD = "in place"
 BLOCK = 512  # of st_blocks

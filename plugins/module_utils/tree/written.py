@@ -8,16 +8,12 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from .entry import Entry
 
 IDENTITY = struct.Struct("=QQq")  # device, inode, ctime: of one line, for the native kernel
-CHANGES = 4
-TRIES = 8
-TICK = 1_000_000  # nanoseconds; a kernel whose clock ticks does not tick more often
 
 
 @dataclass
@@ -50,29 +46,3 @@ class Written:
             if number is not None:
                 IDENTITY.pack_into(found, IDENTITY.size * number, *identity)
         return bytes(found)
-
-
-def has_fine_clock(directory: int) -> bool:
-    """Whether the file system of `directory` gives each change that follows a stat a ctime of its own, as Linux does
-    from 6.13 on for most: elsewhere what is changed twice within a tick of the clock may look as if it was once.
-    """
-    try:
-        fd = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    except OSError:
-        return False  # it can't be tried without leaving something behind when killed
-    try:
-        for _try in range(TRIES):
-            begun = time.monotonic_ns()
-            ctimes = {_change(fd) for _number in range(CHANGES)}
-            if time.monotonic_ns() - begun < TICK:
-                return len(ctimes) == CHANGES
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False  # too busy to say
-
-
-def _change(fd: int) -> int:
-    os.fchmod(fd, 0o600)
-    return os.fstat(fd).st_ctime_ns

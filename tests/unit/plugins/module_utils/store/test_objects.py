@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import random
 import resource
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils.ctimes import has_fine_clock
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     ContentMissing,
     NoSpace,
@@ -26,7 +28,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     StoreError,
 )
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.base import Contents
-from ansible_collections.umbra.rollback.plugins.module_utils.store import files, writer
+from ansible_collections.umbra.rollback.plugins.module_utils.store import files, stream, writer
 from ansible_collections.umbra.rollback.plugins.module_utils.store.objects import ObjectContents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import SMALL
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
@@ -171,42 +173,84 @@ def test_a_file_without_holes_gets_none(tmp_path: Path) -> None:
     assert (tmp_path / "target").stat().st_blocks * 512 >= MIB
 
 
-def test_reflinks_are_used_where_the_file_system_has_them(tmp_path: Path) -> None:
-    """As root on a small Btrfs if it can be mounted; else what happens without reflinks is what is checked."""
-    place = tmp_path / "place"
+@pytest.fixture(params=["btrfs", "xfs"])
+def reflinks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A small file system with reflinks; for others than root, who can't mount one, a directory of any file system."""
+    place, image = tmp_path / "place", tmp_path / "image"
     place.mkdir()
-    mounted = _mount_btrfs(tmp_path / "image", place)
-    try:
-        data = os.urandom(4 * MIB)
-        (place / "source").write_bytes(data)
-        os.sync()
-        contents = new_contents(place / "store")
-        digest, size = put_file(contents, place / "source")
-        assert (digest, size) == (sha(data), len(data))
-        assert copied(contents, digest, place / "target") == data
-        os.sync()
-        if mounted:
-            used = subprocess.run(
-                ["filefrag", "-v", str(place / "target")], capture_output=True, text=True, check=True
-            ).stdout
-            assert "shared" in used
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(place)], check=True)
-
-
-def _mount_btrfs(image: Path, place: Path) -> bool:
     if os.geteuid() != 0:
-        return False
+        yield place
+        return
     with image.open("wb") as file:
-        file.truncate(128 * MIB)
-    for command in (["mkfs.btrfs", "-q", str(image)], ["mount", "-o", "loop", str(image), str(place)]):
-        try:
-            if subprocess.run(command, capture_output=True, check=False).returncode:
-                return False
-        except FileNotFoundError:
-            return False
-    return True
+        file.truncate(512 * MIB)
+    subprocess.run([f"mkfs.{request.param}", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_reflinks_are_used_where_the_file_system_has_them(reflinks: Path) -> None:
+    data = os.urandom(4 * MIB)
+    (reflinks / "source").write_bytes(data)
+    contents = new_contents(reflinks / "store")
+    assert put_file(contents, reflinks / "source") == (sha(data), len(data))
+    assert copied(contents, sha(data), reflinks / "target") == data
+    os.sync()
+    if os.geteuid() == 0:
+        command = ["filefrag", "-v", str(reflinks / "target")]
+        assert "shared" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["write", "mapping"])
+@pytest.mark.parametrize("before", [False, True], ids=["after the clone", "before and after"])
+def test_what_changes_while_it_is_cloned_is_hashed_as_it_was_kept(
+    reflinks: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, before: bool
+) -> None:
+    """Whoever has the file mapped and its pages dirty writes on without the system seeing it, until those are clean."""
+    path = reflinks / "source"
+    path.write_bytes(os.urandom(3 * MIB))
+    clone = stream.clone
+    with path.open("r+b", buffering=0) as file, mmap.mmap(file.fileno(), 0) as memory:
+
+        def change(byte: int) -> None:
+            for offset in (5, MIB, 3 * MIB - 1):
+                if mapped:
+                    memory[offset] = byte
+                else:
+                    os.pwrite(file.fileno(), bytes([byte]), offset)
+
+        def cloned(source: int, target: int) -> bool:
+            if before:
+                change(1)
+            done = clone(source, target)
+            change(2)
+            return done
+
+        change(0)
+        contents = new_contents(reflinks / "store")
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "clone", cloned)
+            digest, _size = put_file(contents, path)
+    assert contents.verify([digest]) == 3 * MIB
+    assert sha(copied(contents, digest, reflinks / "target")) == digest
+
+
+def test_an_unchanged_source_is_read_and_not_its_clone(reflinks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = reflinks / "source"
+    path.write_bytes(os.urandom(3 * MIB))
+    read: list[bool] = []
+    hashed = stream.hashed
+
+    def noted(fd: int, size: int) -> tuple[bytes, int]:
+        read.append(os.fstat(fd).st_ino == path.stat().st_ino)
+        return hashed(fd, size)
+
+    monkeypatch.setattr(stream, "hashed", noted)
+    fd = os.open(reflinks, os.O_RDONLY)
+    expected = [[True]] if has_fine_clock(fd) else [[False]]
+    os.close(fd)
+    put_file(new_contents(reflinks / "store"), path)
+    assert [read] == expected or os.geteuid() != 0
 
 
 def test_missing_contents_are_named(contents: Contents, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.umbra.rollback.plugins.module_utils import ctimes
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply as apply_module
-from ansible_collections.umbra.rollback.plugins.module_utils.tree import written as written_module
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.apply import Guard, apply_written
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.capture import Captured, capture
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.compare import compare
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.scan import TreeOptions
-from ansible_collections.umbra.rollback.plugins.module_utils.tree.written import Written, has_fine_clock
+from ansible_collections.umbra.rollback.plugins.module_utils.tree.written import Written
 
 from .trees import OLD, picture, write
 
@@ -73,7 +73,7 @@ def bytes_read(call: Callable[[], object]) -> int:
 
 def test_what_was_written_is_not_read_back(gone: Tree, tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    fine = has_fine_clock(fd)
+    fine = ctimes.has_fine_clock(fd)
     os.close(fd)
     written = gone.restore()
     assert gone.differing(written) == []
@@ -115,16 +115,10 @@ def test_whatever_is_done_to_it_in_the_same_moment_is_found(
 
 def test_a_coarse_clock_proves_nothing(gone: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-in for a kernel before 6.13: on one, the second change within a tick has the ctime of the first."""
-    monkeypatch.setattr(written_module, "_change", lambda fd: 1)
+    monkeypatch.setattr(ctimes, "_change", lambda fd: 1)
     written = gone.restore()
     assert not written.files and not any(written.lines)
     assert gone.differing(written) == []
-
-
-def test_a_clock_that_can_not_be_tried_is_coarse() -> None:
-    fd = os.open("/proc", os.O_RDONLY)
-    assert not has_fine_clock(fd)
-    os.close(fd)
 
 
 def test_it_is_of_one_tree_at_one_place(gone: Tree, tmp_path: Path) -> None:
