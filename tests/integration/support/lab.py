@@ -252,7 +252,8 @@ def judge(case: Case, lab: Lab, run: Run) -> list[str]:
         if fired != sorted(case.fired):
             wrong.append(f"handlers fired on {fired}, not {sorted(case.fired)}")
     if wrong:
-        wrong.append(textwrap.indent("\n".join(run.output.splitlines()[-SHOWN:]), "  | "))
+        shown = "\n".join(run.output.splitlines()[-SHOWN:])
+        wrong.insert(0, textwrap.indent(shown, "  | "))  # the reasons stand below it, for the end of a log is shown
     return wrong
 
 
@@ -265,7 +266,7 @@ def expect(run: Run, status: int, *says: str) -> None:
     """Say how a run has to have ended. Raises AssertionError, with what it printed."""
     missing = [text for text in says if text not in run.text]
     shown = "\n".join(run.output.splitlines()[-SHOWN:])
-    assert run.status == status and not missing, f"exit status {run.status}; it does not say {missing}\n{shown}"
+    assert run.status == status and not missing, f"{shown}\nexit status {run.status}; it does not say {missing}"
 
 
 def try_all(tests: Sequence[Callable[[Path], None]]) -> None:
