@@ -16,7 +16,8 @@ RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed
 
 @dataclass(frozen=True)
 class Result:
-    """How it went for one resource. `escalations` says of each attempt that failed why it did."""
+    """How it went for one resource. `escalations` says of each attempt that failed why it did, and what the next one
+    was given (see Attempts)."""
 
     name: str
     type: str
@@ -28,7 +29,7 @@ class Result:
     seconds: float = 0.0
     validation: str = "skipped"
     method: str = ""
-    escalations: tuple[str, ...] = ()
+    escalations: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
 
@@ -110,8 +111,18 @@ class Restored:
         ]
         for result in self.results:
             if result.action == FAILED:
-                parts.append(f"Failed after {result.attempts} attempts: {result.name}: {result.reason}")
+                count = "1 attempt" if result.attempts == 1 else f"{result.attempts} attempts"
+                parts.append(f"Failed after {count}: {result.name}: {_why(result)}")
         if untouched := [f"{r.name} ({r.reason})" for r in self.results if r.action == UNTOUCHED]:
             parts.append(f"Left alone: {', '.join(untouched)}.")
-        parts.append("Mend the cause, then run the restore again: it goes on from here.")
+        parts.append("The shadows are all kept, and so is the failed state of what was changed.")
+        again = f"-e umbra_update_id={self.update_id} -e umbra_hosts={self.host}"
+        parts.append("Mend the cause, then run the restore again, which goes on from here")
+        parts.append(f"(from the controller: ansible-playbook umbra.rollback.rollback {again}).")
         return " ".join(parts)
+
+
+def _why(result: Result) -> str:
+    """Why it failed in the end; and before, where that was another reason."""
+    earlier = dict.fromkeys(one["why"] for one in result.escalations if one["why"] != result.reason)
+    return f"{result.reason} Earlier attempts: {' '.join(earlier)}" if earlier else result.reason

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..effort import exert
 from ..errors import InputError, StateRefused
 from ..plan import Step, host_plan
 from ..providers.base import Lease
@@ -148,7 +149,7 @@ def _size(work: Work, reserve_percent: int, budget: Budget) -> int:
 def _asked(shadow: Shadow, step: Step) -> dict[str, Any]:
     if step.tier == "low":
         return {"space": shadow.bytes}
-    return {"space": shadow.bytes, "warm": shadow.bytes, "nice": hold.NICE[step.tier]}
+    return {"space": shadow.bytes, "warm": shadow.bytes, "nice": exert.NICE[step.tier]}
 
 
 def _lease(work: Work, shadow: Shadow, step: Step, unheld: str, memory: int) -> tuple[Lease, int]:
