@@ -210,7 +210,8 @@ class Provider(ABC):
     def methods(self, shadow: Shadow) -> Sequence[str]:
         """The ways in which `restore` can bring `shadow` back, the best first; `context.method` says which one to take.
 
-        Each leads to the same state. An attempt that follows one that failed takes the next way.
+        Each leads to the same state. An attempt that follows one that failed takes the next way; where there is but
+        one, it is done by the other twin of the kernel.
         """
         return ("",)
 

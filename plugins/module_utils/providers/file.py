@@ -9,14 +9,12 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from ..context import Context
 from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
 from ..kernel import selected
-from ..kernel.selected import NATIVE, PURE
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
 from ..tree import messages, native, rootfs
@@ -140,16 +138,8 @@ class FileProvider(Provider):
         kept = self.create(replace(shadow.resource, options=lenient), shadow, contents)
         return replace(kept, resource=shadow.resource)
 
-    def methods(self, shadow: Shadow) -> Sequence[str]:
-        """By the native kernel, where there is one; then entry by entry, by the pure twin."""
-        return (NATIVE, PURE) if selected.kernel() else ("",)
-
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """Write what differs; comparing shows what is left to do. Raises RestoreFailed, ChangedSinceKept, NoSpace."""
-        with selected.without() if self.context.method == PURE else nullcontext():
-            return self._restore(shadow, contents, steps)
-
-    def _restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         path, options = self._target(shadow.resource)
         root, notes = self._find_parent(shadow, path)
         guard = Guard(_digests(steps.kept) if steps.kept else None, lambda: _note_change(steps))

@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import version
 from ..effort.exert import LOW, TIERS, Effort, exerted
 from ..errors import ChangedBeforeRestore, ResourceUnknown, StateRefused, UmbraError
+from ..kernel import selected
+from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
 from ..providers.base import CHANGE, SERVICE, Drift, Outcome, Provider
 from ..shadow import Manifest, Shadow
@@ -352,8 +355,7 @@ class _Restore:
     def _one(self, step: Step) -> Result:
         """Restore and validate one resource; each further attempt is given more than the one before."""
         shadow, most, again = self.shadows[step.name], max(1, self.request.max_attempts), KEPT_AGAIN
-        methods, tier = self._provider(shadow).methods(shadow), self._tiers.get(step.name, LOW)
-        attempts = Attempts(most, self.request.retry_delay, tier, methods)
+        attempts = Attempts(most, self.request.retry_delay, self._tiers.get(step.name, LOW), self._methods(shadow))
         begun = time.monotonic()
         while (attempt := attempts.next()) and self._wait(step, attempt, attempts):
             with exerted(attempt.effort) as granted:
@@ -375,6 +377,10 @@ class _Restore:
             "", attempts.escalations, (), attempts.why,
         )  # fmt: skip
 
+    def _methods(self, shadow: Shadow) -> Sequence[str]:
+        methods = self._provider(shadow).methods(shadow)
+        return (NATIVE, PURE) if len(methods) == 1 and selected.kernel() else methods
+
     def _wait(self, step: Step, attempt: Attempt, attempts: Attempts) -> bool:
         """Say what comes, and wait for it; whether it still is to come."""
         if attempt.number > 1:
@@ -391,10 +397,11 @@ class _Restore:
         where = f"{shadow.name}, wave {step.wave} of {self.plan.waves}"
         if attempt.number > 1:
             where += f", attempt {attempt.number}"
-        context.progress.phase(f"restoring {where}")
-        outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
-        context.progress.phase(f"validating {where}")
-        provider.validate(shadow, contents)
+        with selected.without() if attempt.method == PURE else nullcontext():
+            context.progress.phase(f"restoring {where}")
+            outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
+            context.progress.phase(f"validating {where}")
+            provider.validate(shadow, contents)
         return outcome
 
     # --- the end
