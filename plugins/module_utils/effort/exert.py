@@ -25,7 +25,7 @@ from .standing import BEST_EFFORT, REALTIME, Standing, io_value
 LOW, MEDIUM, HIGH = "low", "medium", "high"
 TIERS = (LOW, MEDIUM, HIGH)
 NICE = {LOW: 0, MEDIUM: -5, HIGH: -10}  # setpriority(2); needs root
-IO = {LOW: None, MEDIUM: io_value(BEST_EFFORT, 2), HIGH: io_value(BEST_EFFORT, 0)}
+IO = {LOW: 0, MEDIUM: io_value(BEST_EFFORT, 2), HIGH: io_value(BEST_EFFORT, 0)}  # ioprio_set(2); 0: none of its own
 LAST_NICE, LAST_IO = -15, io_value(REALTIME, 7)
 # Moves itself (0) into the cgroup, and becomes the program: whatever that starts is there from its beginning.
 _ENTER = ["/bin/sh", "-c", 'echo 0 > "$1"; shift; exec "$@"', "sh"]
@@ -48,8 +48,8 @@ class Effort:
         return LAST_NICE if self.unlimited else NICE[self.tier]
 
     @property
-    def io(self) -> int | None:
-        """I/O priority; None leaves it as it is."""
+    def io(self) -> int:
+        """I/O priority; 0 leaves it as it is."""
         return LAST_IO if self.unlimited else IO[self.tier]
 
     @property
@@ -179,11 +179,11 @@ def _raise_nice(effort: Effort, mine: Standing, granted: Granted) -> None:
 
 
 def _raise_io(effort: Effort, granted: Granted) -> None:
-    if effort.io is None:
+    if not effort.io:
         return
     granted.asked["io"] = standing.io_words(effort.io)
     wanted = [effort.io, IO[HIGH]] if effort.io == LAST_IO else [effort.io]
-    for value in filter(None, wanted):
+    for value in wanted:
         try:
             standing.set_io(value)
             granted.effective["io"] = standing.io_words(value)

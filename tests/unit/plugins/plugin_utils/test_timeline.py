@@ -111,9 +111,18 @@ def tried(host: str, at: float = 14) -> Event:
     third = {**given, "tier": "high", "method": "online", "refused": {}}
     escalations = [
         {"attempt": 1, "method": "online", "why": "shop-db: /srv/shop.db is locked.", "next": second},
-        {"attempt": 2, "method": "replace", "why": "shop-db: /srv/shop.db is still open in shop (pid 12).", "next": third},
+        {
+            "attempt": 2,
+            "method": "replace",
+            "why": "shop-db: /srv/shop.db is still open in shop (pid 12).",
+            "next": third,
+        },
     ]
-    rows = [row("shop-config", 1), row("shop-db", 1, attempts=3, seconds=9.0, escalations=escalations), row("shop-service", 2)]
+    rows = [
+        row("shop-config", 1),
+        row("shop-db", 1, attempts=3, seconds=9.0, escalations=escalations),
+        row("shop-service", 2),
+    ]
     return restored(host, at, 9.4, rows)
 
 
