@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 THREADS, PROCESSES = "tasks", "cgroup.procs"
@@ -98,6 +99,10 @@ def beyond(hierarchy: Hierarchy, found: list[Limit]) -> str:
 
 def make_room(above: str) -> str:
     """A new cgroup of version 2 for this process: it may not be in one that hands controllers down. Raises OSError."""
+    for name in os.listdir(above):  # what was killed before it came back
+        if name.startswith(f"{NAME}-") and not os.path.exists(f"/proc/{name[len(NAME) + 1 :]}"):
+            with suppress(OSError):
+                os.rmdir(os.path.join(above, name))
     path = os.path.join(above, f"{NAME}-{os.getpid()}")
     os.makedirs(path, exist_ok=True)
     return path

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How hard a restore tries: what each attempt is given, what of that took effect; and all of it is put back.
 
-Priorities are those of the calling thread. Threads and programs that it starts inherit them, and so would a service that
-a restore starts, for as long as it runs. So whoever starts one does it `aside`, and what a program left behind is given
+Priorities are those of the calling thread. Threads and programs that it starts inherit them, and so would a service
+that a restore starts, for as long as it runs. So whoever starts one does it `aside`, and what a program left behind is given
 back its place as soon as that program has ended (see orphans).
 """
 

@@ -34,9 +34,9 @@ class Attempt:
 class Attempts:
     """At most `most` attempts, with a pause of `delay` seconds before the second, twice that before the third, and on.
 
-    `methods` are taken in turn. `failures`, JSON-ready, has for each attempt that failed `attempt`, `method`, `why`, and
-    `next`, what the next one was given (`tier`, `method`, `wait`, `asked`, `effective`, `refused`; empty: it was the
-    last).
+    `methods` are taken in turn. `failures`, JSON-ready, has for each attempt that failed `attempt`, `method`, `why`,
+    and `next`, what the next one was given (`tier`, `method`, `wait`, `asked`, `effective`, `refused`; empty: it was
+    the last).
     """
 
     most: int

@@ -11,6 +11,7 @@ import errno
 import os
 from contextlib import suppress
 
+from ..effort.exert import TIERS
 from ..errors import NoSpace
 from ..store.update import HostUpdate
 
@@ -70,4 +71,5 @@ def release(update: HostUpdate) -> None:
 
 def tiers(update: HostUpdate) -> dict[str, str]:
     """The tier of each resource of `update` that was prestaged, by name."""
-    return {lease["name"]: lease["tier"] for lease in update.leases().get("leases", [])}
+    leases = update.leases().get("leases", [])
+    return {lease["name"]: lease["tier"] for lease in leases if lease["tier"] in TIERS}

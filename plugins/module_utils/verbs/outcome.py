@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from ..providers.base import Drift
 
 RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed", "untouched", "would_restore"
+
+
+ESCALATIONS_BYTES = 24 << 10  # of all resources of a host, in a result; all of them are in the journal
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Restored:
             "store": self.store,
             "state": self.state,
             "waves": self.waves,
-            "resources": [result.told() for result in self.results],
+            "resources": self._told_results(),
             "seconds": round(self.seconds, 3),
             "displaced": self.displaced,
             "undo": self._how_to_undo() if self.displaced else "",
@@ -99,6 +103,14 @@ class Restored:
             "notes": list(self.notes),
         }
         return {**told, "msg": self._complaint()} if self.bad else told
+
+    def _told_results(self) -> list[dict[str, Any]]:
+        """As a module's result says them: it has a bound, and no resource is to be cut for the attempts at others."""
+        told, room = [], ESCALATIONS_BYTES
+        for result in self.results:
+            room -= len(json.dumps(result.escalations))
+            told.append(result.told() if room >= 0 else {**result.told(), "escalations": []})
+        return told
 
     def _how_to_undo(self) -> str:
         return f"umbra.rollback.shadow_restore with update_id: {self.update_id}, undo: true, store: {self.store}"

@@ -122,7 +122,8 @@ COUNTED = {
 }
 # Only root gets more than the best of what anybody may have.
 ROOT = os.geteuid() == 0
-HAD = "-5, best-effort: prio 2; -15, realtime: prio 7" if ROOT else "0, best-effort: prio 2; 0, best-effort: prio 0"
+NICE = os.getpriority(os.PRIO_PROCESS, 0)
+HAD = (NICE, -5, "2; -15, realtime: prio 7") if ROOT else (NICE, NICE, f"2; {NICE}, best-effort: prio 0")
 TELL = """
 - name: Say what each attempt had
   ansible.builtin.debug:
@@ -279,7 +280,7 @@ CASES = [
         says=[
             "once is back in the state before it (restored: counted, db, config).",
             "twice is back in the state before it",
-            f"the attempts had 0, none: prio 0; {HAD}",
+            "the attempts had {}, none: prio 0; {}, best-effort: prio {}".format(*HAD),
             "always is NOT wholly back: counted failed (",
             "try again",
             "config untouched (it needs counted); restored: db.",

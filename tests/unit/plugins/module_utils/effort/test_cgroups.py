@@ -156,10 +156,12 @@ def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(tmp_path: P
 def test_the_last_attempt_leaves_a_cgroup_of_version_2_as_a_process(tmp_path: Path, make_group: Any) -> None:
     """The limit is pretended (see PRETEND); the cgroups, and moving between them, are real."""
     group = make_group(mounted(V2))
+    killed = group.parent / f"{cgroups.NAME}-99999999"
+    killed.mkdir()
     said = attempt(group, tmp_path, ":", PRETEND)
     home = f":/{group.name}"
     assert [said[key].endswith(home) for key in ("before", "self", "program", "service", "daemon", "after")] == [
         True, False, False, True, True, True,
     ]  # fmt: skip
     assert said["granted"]["effective"]["cgroup"][0].startswith(str(group.parent / cgroups.NAME))
-    assert not list(group.parent.glob(f"{cgroups.NAME}*")), "its room is gone"
+    assert not list(group.parent.glob(f"{cgroups.NAME}*")), "its room is gone, and that of one that was killed"

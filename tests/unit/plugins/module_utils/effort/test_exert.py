@@ -75,7 +75,7 @@ def test_programs_have_it_services_do_not_and_it_ends(
         inside = words(context)
         assert words(context, service=True) == plain, "what runs on is not given anything"
         assert words(context) == inside, "and that took nothing from the thread"
-    assert inside == [str(nice if ROOT else before.nice), io if ROOT else io_of_users]
+    assert inside == [str(nice if nice and ROOT else before.nice), io if ROOT else io_of_users]
     assert standing.now() == before and words(context) == plain
     assert ("nice" in granted.refused) == (bool(nice) and not ROOT)
     assert {**granted.effective, **granted.refused}.keys() >= granted.asked.keys() - {"cgroup"}
@@ -155,10 +155,13 @@ def test_a_program_that_is_waited_for_keeps_it(context: Context, tmp_path: Path)
 NOBODY = """
 import json, os, sys
 sys.path[:0] = {path!r}
+from ansible_collections.umbra.rollback.plugins.module_utils.effort import standing
 from ansible_collections.umbra.rollback.plugins.module_utils.effort.exert import Effort, exerted
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
+before = standing.now()
 with exerted(Effort("high", 4.0, 2, True)) as granted:
-    print(json.dumps({{**granted.to_dict(), "nice": os.nice(0)}}))
+    nice = os.nice(0)
+print(json.dumps({{**granted.to_dict(), "nice": nice, "put_back": standing.now() == before}}))
 """
 
 
@@ -169,14 +172,14 @@ def test_who_is_not_root_is_told_what_is_refused_and_goes_on() -> None:
     script = NOBODY.format(path=[entry for entry in sys.path if entry])
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
     told = json.loads(done.stdout)
-    assert told["nice"] == 0 and "only root" in told["refused"]["nice"]
+    assert told["put_back"] and told["nice"] == standing.now().nice and "only root" in told["refused"]["nice"]
     assert told["effective"]["io"] == "best-effort 0" and "realtime 7" in told["refused"]["io"]
 
 
 def test_where_the_system_call_is_not_known_it_is_told(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
     monkeypatch.setattr(standing, "_CALLS", {})
     with exerted(Effort("high")) as granted:
-        assert words(context)[0] == ("-10" if ROOT else "0")
+        assert words(context)[0] == ("-10" if ROOT else str(standing.now().nice))
     assert "not known" in granted.refused["io"] and standing.now().io is None
 
 

@@ -48,10 +48,11 @@ def said(shop: Shop) -> list[str]:
     return (shop.root / "said").read_text().splitlines()
 
 
-MINE = f"{os.getpriority(os.PRIO_PROCESS, 0)} none: prio 0"
-MEDIUM = "-5 best-effort: prio 2" if ROOT else "0 best-effort: prio 2"
-HIGH = "-10 best-effort: prio 0" if ROOT else "0 best-effort: prio 0"
-LAST = "-15 realtime: prio 7" if ROOT else "0 best-effort: prio 0"
+NICE = os.getpriority(os.PRIO_PROCESS, 0)
+MINE = f"{NICE} none: prio 0"
+MEDIUM = "-5 best-effort: prio 2" if ROOT else f"{NICE} best-effort: prio 2"
+HIGH = "-10 best-effort: prio 0" if ROOT else f"{NICE} best-effort: prio 0"
+LAST = "-15 realtime: prio 7" if ROOT else f"{NICE} best-effort: prio 0"
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2, 3])
@@ -247,6 +248,18 @@ def test_the_message_says_why_each_attempt_failed_what_is_safe_and_what_to_run(s
     for expected in ("after 3 attempts: stubborn", "reason 1", "reason 2", "reason 3", "The shadows are all kept"):
         assert expected in message
     assert "ansible-playbook umbra.rollback.rollback -e umbra_update_id=u1 -e umbra_hosts=web1" in message
+
+
+def test_many_failures_leave_room_for_every_resource_in_a_result(shop: Shop) -> None:
+    long = ["sh", "-c", 'printf "%0500d" 1 >&2; exit 7']
+    resources = [stubborn(shop, 0, name=f"r{number}", restore=long) for number in range(14)]
+    create.create(shop.target(), resources)
+    done = shop.restore()
+    told = done.to_dict()["resources"]
+    assert len(told) == 14 and all(one["reason"] for one in told)
+    assert told[0]["escalations"] and not told[-1]["escalations"]
+    assert len(json.dumps([one["escalations"] for one in told])) < 25 << 10
+    assert all(len(result.escalations) == 3 for result in done.results), "the journal has them"
 
 
 def test_what_an_effort_is_for_people() -> None:
