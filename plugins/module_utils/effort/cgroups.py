@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 THREADS, PROCESSES = "tasks", "cgroup.procs"
 NAME = "umbra-restore"
+PASSES = 3
 UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest number of pages
 
 
@@ -106,6 +107,14 @@ def make_room(above: str) -> str:
     path = os.path.join(above, f"{NAME}-{os.getpid()}")
     os.makedirs(path, exist_ok=True)
     return path
+
+
+def empty(group: str, into: str) -> None:
+    """Move all processes out of a cgroup of version 2: this one, and what it started there. Raises OSError."""
+    for _pass in range(PASSES):  # what is there may go on starting others
+        for process in map(int, _lines(os.path.join(group, PROCESSES))):
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                enter(os.path.join(into, PROCESSES), process)
 
 
 def _lines(path: str) -> list[str]:

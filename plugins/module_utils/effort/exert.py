@@ -4,8 +4,8 @@
 """How hard a restore tries: what each attempt is given, what of that took effect; and all of it is put back.
 
 Priorities are those of the calling thread. Threads and programs that it starts inherit them, and so would a service
-that a restore starts, for as long as it runs. So whoever starts one does it `aside`, and what a program left behind is given
-back its place as soon as that program has ended (see orphans).
+that a restore starts, for as long as it runs. So whoever starts one does it `aside`, and what a program left behind is
+given back its place as soon as that program has ended (see orphans).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Effort:
     @property
     def words(self) -> str:
         """What it is, for people."""
-        priority = "the last priority, limits lifted" if self.unlimited else f"{self.tier} priority"
+        priority = "highest priority, no limits" if self.unlimited else f"{self.tier} priority"
         return f"{priority}, timeouts x{self.patience:g}" if self.patience > 1 else priority
 
 
@@ -249,9 +249,8 @@ def _go_home() -> None:
         _process.outside -= 1
         if _process.outside:
             return
-        settle()
-        with suppress(OSError):  # its home is gone, or something is still in the room: whoever cleans up finds it empty
-            cgroups.enter(os.path.join(_process.home, cgroups.PROCESSES))
+        with suppress(OSError):  # its home is gone, or something still is in the room: the next one removes that
+            cgroups.empty(_process.room, _process.home)
             os.rmdir(_process.room)
         _process.home = _process.room = ""
 

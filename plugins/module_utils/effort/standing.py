@@ -116,7 +116,7 @@ def _io_of(thread: int) -> int | None:
 
 def _ioprio(which: int, *arguments: int) -> int:
     calls = _CALLS.get((platform.machine(), struct.calcsize("P") == 8))
-    if calls is None:
+    if calls is None or platform.system() != "Linux":
         raise OSError(f"the number of ioprio_set(2) is not known for {platform.machine()}")
     libc = ctypes.CDLL(None, use_errno=True)
     found: int = libc.syscall(*(ctypes.c_long(one) for one in (calls[which], *arguments)))

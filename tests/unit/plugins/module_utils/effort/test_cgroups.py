@@ -74,7 +74,7 @@ def test_places_are_found_below_their_mount_points(tmp_path: Path) -> None:
 
 # Says where it is before, while and after the last attempt is made: it itself, a program, a service, and a daemon.
 TRY = """
-import json, os, signal, sys
+import json, os, signal, subprocess, sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,13 @@ with exerted(Effort("high", 4.0, 2, True)) as granted:
     said["daemon"] = of(Path(f"/proc/{{daemon}}/cgroup").read_text())
     os.kill(daemon, signal.SIGKILL)
     said["granted"] = granted.to_dict()
+    if {pretended}:
+        running = subprocess.Popen(["sleep", "300"])  # another thread's program, that was started outside
 said["after"] = mine()
+if {pretended}:
+    said["running"] = of(Path(f"/proc/{{running.pid}}/cgroup").read_text())
+    running.kill()
+    running.wait()
 print(json.dumps(said))
 """
 # The kernel has no limit to set here in version 2: its controllers are version 1's. So one is said to be there.
@@ -109,7 +115,7 @@ PRETEND = "cgroups.limits = lambda one: [] if one.controllers else [cgroups.Limi
 def attempt(group: Path, work: Path, start: str, change: str = "") -> dict[str, Any]:
     import json
 
-    script = TRY.format(path=[entry for entry in sys.path if entry], start=start, change=change)
+    script = TRY.format(path=[entry for entry in sys.path if entry], start=start, change=change, pretended=bool(change))
     argv = [sys.executable, "-c", script, str(group), str(work)]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -160,6 +166,7 @@ def test_the_last_attempt_leaves_a_cgroup_of_version_2_as_a_process(tmp_path: Pa
     killed.mkdir()
     said = attempt(group, tmp_path, ":", PRETEND)
     home = f":/{group.name}"
+    assert said["running"].endswith(home)
     assert [said[key].endswith(home) for key in ("before", "self", "program", "service", "daemon", "after")] == [
         True, False, False, True, True, True,
     ]  # fmt: skip

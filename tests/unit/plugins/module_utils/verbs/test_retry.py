@@ -125,7 +125,7 @@ def test_there_is_a_pause_that_grows_and_it_is_told(shop: Shop, twin: str, monke
     assert time.monotonic() - begun >= 0.2 + 0.4
     by = (", method pure", ", method native") if twin == "native" else ("", "")
     assert f"attempt 2 of 3 for stubborn in 0.2 s: medium priority, timeouts x2{by[0]}" in lines
-    assert f"attempt 3 of 3 for stubborn in 0.4 s: the last priority, limits lifted, timeouts x4{by[1]}" in lines
+    assert f"attempt 3 of 3 for stubborn in 0.4 s: highest priority, no limits, timeouts x4{by[1]}" in lines
 
 
 def test_pauses_have_a_bound() -> None:
