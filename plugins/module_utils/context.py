@@ -13,7 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
+from typing import Any
 
+from .effort import exert, orphans
 from .errors import CommandFailed, ToolMissing
 from .progress import Progress
 
@@ -40,7 +42,8 @@ class Context:
     """The run that a provider works in. `workdir` is a private directory (0700) in the store, emptied by each verb.
 
     `patience` multiplies every timeout: a resource that failed to restore gets more time at the next attempt.
-    `progress` is told what takes long.
+    `method` is the one of its provider's `methods` that a restore is to take; empty: the first. `progress` is told what
+    takes long.
     """
 
     update_id: str
@@ -48,6 +51,7 @@ class Context:
     workdir: str
     environment: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
+    method: str = ""
     progress: Progress = field(default_factory=Progress, compare=False)
 
     def run(
@@ -57,8 +61,12 @@ class Context:
         environment: Mapping[str, str] | None = None,
         cwd: str | None = None,
         stdin: bytes = b"",
+        service: bool = False,
     ) -> Done:
         """Run a program, never through a shell, in a process group of its own; C locale. Raises ToolMissing.
+
+        It has the priority of this thread, but for a `service`, or what starts one: that gets what this process had
+        before a restore tried harder. So does, when the program ends, whatever it leaves behind.
 
         After `timeout` seconds (times `patience`) the whole group is killed, and the status is -9. Its output goes to
         memory and not to a pipe: a pipe's end would not come before that of a daemon which the program started.
@@ -69,15 +77,8 @@ class Context:
         with (
             _memory() as out,
             _memory() as err,
-            subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
-                list(argv),
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            ) as process,
+            _start(argv, service, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=out, stderr=err) as process,
+            orphans.waited_for(process.pid),
         ):
             try:
                 process.communicate(stdin, timeout * self.patience)
@@ -86,6 +87,7 @@ class Context:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 killed = f"\nkilled after {timeout * self.patience:.0f} s"
+            exert.settle()
             return Done(process.returncode, _text(out), _text(err) + killed)
 
     def check(self, name: str, argv: Sequence[str], timeout: float = 300.0) -> Done:
@@ -99,6 +101,13 @@ class Context:
     def now() -> float:
         """Seconds since the epoch, UTC."""
         return time.time()
+
+
+def _start(argv: Sequence[str], service: bool, **how: Any) -> subprocess.Popen[bytes]:
+    with exert.aside(service) as before:
+        return subprocess.Popen(  # pylint: disable=ansible-bad-function  # no Ansible here, so no run_command
+            [*before, *argv], start_new_session=True, **how
+        )
 
 
 def _memory() -> FileIO:

@@ -14,8 +14,9 @@ author: The umbra.rollback authors (@umbra-rollback)
 description:
   - Verifies every shadow that is needed, stops what depends on what will change, keeps the failed state in the
     store, restores the resources wave by wave in dependency order, and validates each.
-  - A resource that fails is tried again with more time, up to O(max_attempts); it does not stop those that don't
-    need it.
+  - A resource that fails is tried again, up to O(max_attempts); each attempt is given more than the one before, which
+    is a higher tier (CPU and I/O priority), twice the time, another method where its type has one, and at the last no
+    limits of cgroups. It does not stop those that don't need it.
   - Killed at any moment and run again, it goes on.
 extends_documentation_fragment:
   - umbra.rollback.common
@@ -40,6 +41,11 @@ options:
     description: How often a resource is tried.
     type: int
     default: 3
+  retry_delay:
+    description:
+      - Seconds to wait before the second attempt at a resource; twice that before the third, and so on, up to a minute.
+    type: float
+    default: 2
   undo:
     description: Bring back what the last restore displaced.
     type: bool
@@ -132,9 +138,25 @@ resources:
       description: How it was restored.
       type: str
     escalations:
-      description: Why each attempt that failed did.
+      description: A dictionary for each attempt that failed.
       type: list
-      elements: str
+      elements: dict
+      contains:
+        attempt:
+          description: Its number.
+          type: int
+        method:
+          description: By which method of its type; empty where there is but one.
+          type: str
+        why:
+          description: Why it failed.
+          type: str
+        next:
+          description:
+            - What the next attempt was given; empty after the last.
+            - A dictionary of C(tier), C(method), C(wait) (seconds), C(asked), C(effective), and C(refused) with the
+              reasons; the keys of the last three are C(nice), C(io), C(threads), C(timeouts) and C(cgroup).
+          type: dict
     notes:
       description: What the operator may want to know.
       type: list
@@ -191,6 +213,7 @@ SPEC = {
     "resources": {"type": "list", "elements": "str", "default": []},
     "wave": {"type": "int"},
     "max_attempts": {"type": "int", "default": 3},
+    "retry_delay": {"type": "float", "default": 2.0},
     "undo": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     "unmet": {"type": "list", "elements": "str", "default": []},

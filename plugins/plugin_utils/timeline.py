@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any
 
+from ..module_utils.verbs.attempts import told
 from . import human
 
 Event = Mapping[str, Any]
@@ -20,6 +21,7 @@ WIDTH = 96
 HOSTS_SINGLY = 3  # hosts that are told one by one; of more, their sum is told
 ROWS = 12  # resources of one host that are told one by one
 REFUSALS = 5
+TRIES = 6  # attempts that failed, of one host
 INDENT = " " * 21  # below the text of an entry: "  +0:12  shadowed    "
 BAD = ("failed", "untouched")
 AGAIN = "ansible-playbook -i INVENTORY umbra.rollback.rollback -e umbra_update_id={update_id}"
@@ -231,6 +233,7 @@ def _restored(events: Sequence[Event], predicted: Event | None) -> list[str]:
         text.append(f"{human.clean(host)}: {said}")
         if len(rows) <= ROWS:
             text += _table([_row(row) for row in sorted(rows, key=_position)])
+            text += _tries(sorted(rows, key=_position))
         else:
             text += _waves(rows)
     if len(hosts) > HOSTS_SINGLY:
@@ -270,6 +273,12 @@ def _row(row: Event) -> list[str]:
     checked = "valid" if row["validation"] == "ok" else f"validation {row['validation']}"
     tries = f", {row['attempts']} tries" if int(row["attempts"]) > 1 else ""
     return [f"wave {row['wave']}", row["name"], row["action"], written, human.duration(row["seconds"]), checked + tries]
+
+
+def _tries(rows: Sequence[Event]) -> list[str]:
+    """Why attempts failed, and what the next ones were given."""
+    text = [human.clean(f"{row['name']}, {told(one)}") for row in rows for one in row.get("escalations", ())]
+    return [f"  {line}" for line in text[:TRIES]] + _more(len(text) - TRIES)
 
 
 def _outcome(row: Event) -> str:

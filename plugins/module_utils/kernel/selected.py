@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from ..errors import KernelUnavailable
@@ -20,17 +23,39 @@ NAME = PURE
 WHY = "Nothing else was asked for."
 native: ModuleType | None = None
 _threads = 0
+_own = threading.local()  # what only the calling thread was given: `threads`, and `pure`
 _loaded: dict[bytes, ModuleType] = {}  # each once: the types of two loads would not know each other
 
 
 def kernel() -> ModuleType | None:
     """The native kernel, or None where the pure twin is to do the work. Ask at each use."""
-    return native
+    return None if getattr(_own, "pure", False) else native
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Have the pure twin do the work of the calling thread."""
+    before = getattr(_own, "pure", False)
+    _own.pure = True
+    try:
+        yield
+    finally:
+        _own.pure = before
 
 
 def threads() -> int:
     """How many threads the native kernel may use: as the option says, else all cores this process may run on."""
-    return _threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return getattr(_own, "threads", 0) or _threads or cores()
+
+
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def grant(count: int) -> None:
+    """Let `threads` be `count` for the calling thread, whatever the option says; 0 takes that back."""
+    _own.threads = count
 
 
 def reading_threads() -> int:

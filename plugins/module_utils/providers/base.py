@@ -207,6 +207,14 @@ class Provider(ABC):
         May be repeated. Raises RestoreFailed.
         """
 
+    def methods(self, shadow: Shadow) -> Sequence[str]:
+        """The ways in which `restore` can bring `shadow` back, the best first; `context.method` says which one to take.
+
+        Each leads to the same state. An attempt that follows one that failed takes the next way; where there is but
+        one, it is done by the other twin of the kernel.
+        """
+        return ("",)
+
     @abstractmethod
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """Make the live resource equal to `shadow`, and running if it ran then; leave what is equal already untouched.

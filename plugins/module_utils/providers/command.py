@@ -236,7 +236,8 @@ class CommandProvider(Provider):
         program = self._check_program(resource, argv, environment)
         timeout, chdir = float(resource.options["timeout"]), resource.options["chdir"]
         try:
-            done = self.context.run([program, *argv[1:]], timeout, environment, chdir)
+            service = command in ("stop", "start")  # what they start runs on
+            done = self.context.run([program, *argv[1:]], timeout, environment, chdir, service=service)
         except OSError as error:
             _not_started(resource, argv, (error.strerror or str(error)).lower())
         return Done(done.status, _hide(resource, done.stdout), _hide(resource, done.stderr))

@@ -75,6 +75,10 @@ class DryProvider(Provider):
     def start(self, shadow: Shadow) -> None:
         """Never starts anything."""
 
+    def methods(self, shadow: Shadow) -> Sequence[str]:
+        """As the wrapped provider."""
+        return self._provider.methods(shadow)
+
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """How much would be written; all of it, when what is there is too broken to be compared."""
         try:

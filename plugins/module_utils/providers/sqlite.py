@@ -38,6 +38,7 @@ from ..tree import messages, rootfs
 from .base import LIVE, Change, Contents, Drift, Estimate, Outcome, Provider, Steps
 
 BACKUP, RAW, ABSENT = "backup", "raw", "absent"  # methods of a shadow
+ONLINE, REPLACE = "online", "replace"  # and of a restore
 TABLES_SHOWN = 50
 CHANGES_SHOWN = 100
 HOLDERS_SHOWN = 5
@@ -251,6 +252,10 @@ class SqliteProvider(Provider):
 
     # --- the way back
 
+    def methods(self, shadow: Shadow) -> Sequence[str]:
+        """In one transaction; then, once nobody has it open or locked, by another file in its place."""
+        return (ONLINE, REPLACE) if shadow.method == BACKUP else ("",)
+
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """Write the database back in one transaction where SQLite can use what is there, else put its file in place.
 
@@ -277,20 +282,22 @@ class SqliteProvider(Provider):
 
     def _write(self, shadow: Shadow, path: str, contents: Contents, readable: bool) -> str:
         data, timeout = shadow.data, self._timeout(shadow.resource)
-        if shadow.method == BACKUP and readable:
+        if shadow.method == BACKUP and readable and self.context.method != REPLACE:
             try:
                 with self._room() as room:
                     source = os.path.join(room, "shadow")
                     with open(source, "wb") as file:
                         contents.copy_to(data["database"], file.fileno())
                     database.copy_in(source, path, data["journal_mode"], timeout)
-                    return "online"
+                    return ONLINE
             except Broken:
                 pass  # SQLite can't write into it after all
         self._wait_until_closed(path, timeout)
+        if readable:
+            database.refuse_locked(path, timeout)  # by another host, whose processes can't be seen
         wanted = data["files"] if shadow.method == RAW else {files.DATABASE: data["database"]}
         files.replace(path, wanted, Facts.from_list(data["file"]), data["parents"], contents)
-        return "replace"
+        return REPLACE
 
     def _refuse_other_place(self, shadow: Shadow, path: str) -> tuple[str, ...]:
         """A note when symlinks lead elsewhere than they did. Raises RestoreFailed when not only root can turn them."""

@@ -240,6 +240,21 @@ def copy_in(source: str, path: str, journal_mode: str, timeout: float) -> None:
         switch(live, journal_mode, timeout)
 
 
+def refuse_locked(path: str, timeout: float) -> None:
+    """Raise Busy when somebody has a lock on the live database for `timeout` seconds.
+
+    One that SQLite can't lock at all, since it can't write to it, is locked by nobody that could.
+    """
+    try:
+        with translated(), connect(path, "rw", timeout) as live:
+            live.execute("BEGIN EXCLUSIVE")
+            live.execute("ROLLBACK")
+    except Busy:
+        raise
+    except Unusable:
+        pass  # it is read-only, or of another release: that is why it is replaced
+
+
 def set_journal_mode(path: str, journal_mode: str, timeout: float) -> None:
     """Give the live database that journal mode (wal or delete). Raises Unusable."""
     with translated(), connect(path, "rw", timeout) as live:

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is held for the way back while an update runs: disk space, and a raised priority; given back first thing."""
+"""What is held for the way back while an update runs: disk space, given back first thing; and the tier of each
+resource."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import errno
 import os
 from contextlib import suppress
 
+from ..effort.exert import TIERS
 from ..errors import NoSpace
 from ..store.update import HostUpdate
 
 RESERVE = "reserve"
-NICE = {"low": 0, "medium": -5, "high": -10}  # setpriority(2); needs root
 
 
 def reserve(update: HostUpdate, size: int) -> str:
@@ -68,8 +69,7 @@ def release(update: HostUpdate) -> None:
         os.unlink(os.path.join(update.path, RESERVE))
 
 
-def raise_priority(update: HostUpdate) -> None:
-    """Run the rest of this process as the leases of `update` say: the niceness of its highest tier."""
-    wanted = [lease["effective"].get("nice", 0) for lease in update.leases().get("leases", [])]
-    if wanted and min(wanted) < 0 and os.geteuid() == 0:
-        os.setpriority(os.PRIO_PROCESS, 0, min(wanted))
+def tiers(update: HostUpdate) -> dict[str, str]:
+    """The tier of each resource of `update` that was prestaged, by name."""
+    leases = update.leases().get("leases", [])
+    return {lease["name"]: lease["tier"] for lease in leases if lease["tier"] in TIERS}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,13 @@ from ..providers.base import Drift
 RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed", "untouched", "would_restore"
 
 
+ESCALATIONS_BYTES = 24 << 10  # of all resources of a host, in a result; all of them are in the journal
+
+
 @dataclass(frozen=True)
 class Result:
-    """How it went for one resource. `escalations` says of each attempt that failed why it did."""
+    """How it went for one resource. `escalations` says of each attempt that failed why it did, and what the next one
+    was given (see Attempts)."""
 
     name: str
     type: str
@@ -28,7 +33,7 @@ class Result:
     seconds: float = 0.0
     validation: str = "skipped"
     method: str = ""
-    escalations: tuple[str, ...] = ()
+    escalations: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
 
@@ -90,7 +95,7 @@ class Restored:
             "store": self.store,
             "state": self.state,
             "waves": self.waves,
-            "resources": [result.told() for result in self.results],
+            "resources": self._told_results(),
             "seconds": round(self.seconds, 3),
             "displaced": self.displaced,
             "undo": self._how_to_undo() if self.displaced else "",
@@ -98,6 +103,14 @@ class Restored:
             "notes": list(self.notes),
         }
         return {**told, "msg": self._complaint()} if self.bad else told
+
+    def _told_results(self) -> list[dict[str, Any]]:
+        """As a module's result says them: it has a bound, and no resource is to be cut for the attempts at others."""
+        told, room = [], ESCALATIONS_BYTES
+        for result in self.results:
+            room -= len(json.dumps(result.escalations))
+            told.append(result.told() if room >= 0 else {**result.told(), "escalations": []})
+        return told
 
     def _how_to_undo(self) -> str:
         return f"umbra.rollback.shadow_restore with update_id: {self.update_id}, undo: true, store: {self.store}"
@@ -110,8 +123,18 @@ class Restored:
         ]
         for result in self.results:
             if result.action == FAILED:
-                parts.append(f"Failed after {result.attempts} attempts: {result.name}: {result.reason}")
+                count = "1 attempt" if result.attempts == 1 else f"{result.attempts} attempts"
+                parts.append(f"Failed after {count}: {result.name}: {_why(result)}")
         if untouched := [f"{r.name} ({r.reason})" for r in self.results if r.action == UNTOUCHED]:
             parts.append(f"Left alone: {', '.join(untouched)}.")
-        parts.append("Mend the cause, then run the restore again: it goes on from here.")
+        parts.append("The shadows are all kept, and so is the failed state of what was changed.")
+        again = f"-e umbra_update_id={self.update_id} -e umbra_hosts={self.host}"
+        parts.append("Mend the cause, then run the restore again, which goes on from here")
+        parts.append(f"(from the controller: ansible-playbook umbra.rollback.rollback {again}).")
         return " ".join(parts)
+
+
+def _why(result: Result) -> str:
+    """Why it failed in the end; and before, where that was another reason."""
+    earlier = dict.fromkeys(one["why"] for one in result.escalations if one["why"] != result.reason)
+    return f"{result.reason} Earlier attempts: {' '.join(earlier)}" if earlier else result.reason

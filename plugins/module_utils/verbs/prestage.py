@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..effort import exert, standing
 from ..errors import InputError, StateRefused
 from ..plan import Step, host_plan
 from ..providers.base import Lease
@@ -148,7 +149,8 @@ def _size(work: Work, reserve_percent: int, budget: Budget) -> int:
 def _asked(shadow: Shadow, step: Step) -> dict[str, Any]:
     if step.tier == "low":
         return {"space": shadow.bytes}
-    return {"space": shadow.bytes, "warm": shadow.bytes, "nice": hold.NICE[step.tier]}
+    io = standing.io_words(exert.IO[step.tier])
+    return {"space": shadow.bytes, "warm": shadow.bytes, "nice": exert.NICE[step.tier], "io": io}
 
 
 def _lease(work: Work, shadow: Shadow, step: Step, unheld: str, memory: int) -> tuple[Lease, int]:
@@ -169,6 +171,10 @@ def _lease(work: Work, shadow: Shadow, step: Step, unheld: str, memory: int) -> 
         effective["nice"] = asked["nice"]
     elif "nice" in asked:
         refused["nice"] = "only root may raise a priority"
+    if "io" in asked and standing.now().io is not None:
+        effective["io"] = asked["io"]
+    elif "io" in asked:
+        refused["io"] = "this machine's number of ioprio_set(2) is not known"
     return Lease(shadow.name, step.tier, asked, effective, refused), used
 
 

@@ -10,15 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import version
+from ..effort.exert import LOW, TIERS, Effort, exerted
 from ..errors import ChangedBeforeRestore, ResourceUnknown, StateRefused, UmbraError
+from ..kernel import selected
+from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
-from ..providers.base import CHANGE, SERVICE, Drift, Provider
+from ..providers.base import CHANGE, SERVICE, Drift, Outcome, Provider
 from ..shadow import Manifest, Shadow
 from . import diff, hold
+from .attempts import Attempt, Attempts
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
 from .rounds import Round
 from .run import Module, Target, Work, looking, working
@@ -33,6 +38,7 @@ class Request:
     """What to bring back. `names` empty: everything; `wave` None: all waves, 0: only verify, stop and set aside, n:
     that one.
 
+    A resource that fails is tried `max_attempts` times in all, `retry_delay` seconds after the first, then twice that.
     `undo` goes back to what the last restore displaced. `unmet` are resources (host:name) of other hosts that failed.
     `force` restores an update that was committed.
     """
@@ -40,6 +46,7 @@ class Request:
     names: tuple[str, ...] = ()
     wave: int | None = None
     max_attempts: int = 3
+    retry_delay: float = 0.0
     undo: bool = False
     force: bool = False
     unmet: tuple[str, ...] = ()
@@ -52,6 +59,7 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         names=tuple(params["resources"]),
         wave=params["wave"],
         max_attempts=params["max_attempts"],
+        retry_delay=params["retry_delay"],
         undo=params["undo"],
         force=params["force"],
         unmet=tuple(params["unmet"]),
@@ -121,6 +129,8 @@ class _Restore:
         self.drifts: dict[str, Drift] = {}
         self._keeping = threading.Lock()  # for what follows: the manifest of the failed state
         self._kept_before: Manifest | None = None
+        self._tiers = hold.tiers(self.update)
+        self._ended = threading.Event()  # somebody stopped this run: no further attempts
 
     # --- what is asked for
 
@@ -165,9 +175,9 @@ class _Restore:
         begun = time.monotonic()
         wave = self.request.wave
         hold.release(self.update)
-        hold.raise_priority(self.update)
         if not (wave and self.round.prepared([step.name for step in self.steps])):
-            self._prepare()
+            with exerted(Effort(max(self._tiers.values(), key=TIERS.index, default=LOW))):
+                self._prepare()
         before = self.round.results if wave else {}
         numbers = range(1, self.plan.waves + 1) if wave is None else range(wave, wave + 1)
         done: dict[str, Result] = {}
@@ -314,7 +324,7 @@ class _Restore:
                 ready.append(step)
             else:
                 done[step.name] = settled
-        done.update({result.name: result for result in _parallel(self._one, ready)})
+        done.update({result.name: result for result in self._all(ready)})
         for result in done.values():
             self.round.end_one(result)
         return done
@@ -333,58 +343,66 @@ class _Restore:
             return replace(result, action=UNCHANGED, validation="ok")
         return None
 
-    def _one(self, step: Step) -> Result:
-        """Restore and validate one resource; each further attempt has twice the time of the one before."""
-        shadow, contents = self.shadows[step.name], self.work.contents
-        begun = time.monotonic()
-        failures: list[str] = []
-        attempt, most, again = 0, max(1, self.request.max_attempts), KEPT_AGAIN
-        while attempt < most:
-            attempt += 1
-            context = replace(self.work.context, patience=2.0 ** (attempt - 1))
-            wave = f"wave {step.wave} of {self.plan.waves}"
-            context.progress.phase(f"restoring {shadow.name}, {wave}" + (f", attempt {attempt}" if attempt > 1 else ""))
-            provider = replace(self.work, context=context).provider(shadow.type)
+    def _all(self, steps: Sequence[Step]) -> list[Result]:
+        with ThreadPoolExecutor(max_workers=min(WORKERS, max(1, len(steps)))) as pool:
+            going = [pool.submit(self._one, step) for step in steps]
             try:
-                outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
-                context.progress.phase(f"validating {shadow.name}, {wave}")
-                provider.validate(shadow, contents)
-            except (UmbraError, OSError) as error:
-                failures.append(str(error))
-                if again and isinstance(error, ChangedBeforeRestore) and self._keep_again(shadow):
-                    again, most = again - 1, most + 1  # that was no attempt: nothing was changed
-                continue
+                return [one.result() for one in going]
+            except BaseException:
+                self._ended.set()
+                raise
+
+    def _one(self, step: Step) -> Result:
+        """Restore and validate one resource; each further attempt is given more than the one before."""
+        shadow, most, again = self.shadows[step.name], max(1, self.request.max_attempts), KEPT_AGAIN
+        attempts = Attempts(most, self.request.retry_delay, self._tiers.get(step.name, LOW), self._methods(shadow))
+        begun = time.monotonic()
+        while (attempt := attempts.next()) and self._wait(step, attempt, attempts):
+            with exerted(attempt.effort) as granted:
+                attempts.began(attempt, granted)
+                try:
+                    outcome = self._try(step, attempt)
+                except (UmbraError, OSError) as error:
+                    free = bool(again) and isinstance(error, ChangedBeforeRestore) and self._keep_again(shadow)
+                    again -= free
+                    attempts.failed(attempt, str(error), free)
+                    continue
+            changed = bool(outcome.items) or step.name in self.round.stopped
             return Result(
-                step.name,
-                shadow.type,
-                step.wave,
-                RESTORED if outcome.items or step.name in self.round.stopped else UNCHANGED,
-                attempt,
-                outcome.items,
-                outcome.bytes,
-                time.monotonic() - begun,
-                "ok",
-                outcome.method,
-                tuple(f"attempt {n}: {text}" for n, text in enumerate(failures, 1)),
-                outcome.notes,
-            )
-        seconds = time.monotonic() - begun
-        escalations = tuple(f"attempt {n}: {text}" for n, text in enumerate(failures, 1))
+                step.name, shadow.type, step.wave, RESTORED if changed else UNCHANGED, attempt.number, outcome.items,
+                outcome.bytes, time.monotonic() - begun, "ok", outcome.method, attempts.escalations, outcome.notes,
+            )  # fmt: skip
         return Result(
-            step.name,
-            shadow.type,
-            step.wave,
-            FAILED,
-            len(failures),
-            0,
-            0,
-            seconds,
-            "failed",
-            "",
-            escalations,
-            (),
-            failures[-1],
-        )
+            step.name, shadow.type, step.wave, FAILED, len(attempts.failures), 0, 0, time.monotonic() - begun, "failed",
+            "", attempts.escalations, (), attempts.why,
+        )  # fmt: skip
+
+    def _methods(self, shadow: Shadow) -> Sequence[str]:
+        methods = self._provider(shadow).methods(shadow)
+        return (NATIVE, PURE) if len(methods) == 1 and selected.kernel() else methods
+
+    def _wait(self, step: Step, attempt: Attempt, attempts: Attempts) -> bool:
+        """Say what comes, and wait for it; whether it still is to come."""
+        if attempt.number > 1:
+            of = f"attempt {attempt.number} of {attempts.of} for {step.name}"
+            pause = f" in {attempt.wait:g} s" if attempt.wait else ""
+            self.work.context.progress.phase(f"{of}{pause}: {attempt.words}")
+        return not self._ended.wait(attempt.wait)
+
+    def _try(self, step: Step, attempt: Attempt) -> Outcome:
+        """Restore and validate. Raises UmbraError, OSError."""
+        shadow, contents = self.shadows[step.name], self.work.contents
+        context = replace(self.work.context, patience=attempt.effort.patience, method=attempt.method)
+        provider = replace(self.work, context=context).provider(shadow.type)
+        where = f"{shadow.name}, wave {step.wave} of {self.plan.waves}"
+        if attempt.number > 1:
+            where += f", attempt {attempt.number}"
+        with selected.without() if attempt.method == PURE else nullcontext():
+            context.progress.phase(f"restoring {where}")
+            outcome = provider.restore(shadow, contents, self.round.steps(step.name, self._kept(step.name)))
+            context.progress.phase(f"validating {where}")
+            provider.validate(shadow, contents)
+        return outcome
 
     # --- the end
 

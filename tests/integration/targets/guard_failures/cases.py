@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 from lab import CHECKS, HALF, HANDLER, NEW, OLD, RESOURCES, UPGRADE, Case, guard, main
 
 BACK = (OLD, "rolled_back")
@@ -102,6 +104,40 @@ ESCALATE = """
   ansible.builtin.debug:
     msg: "page somebody about {{ item.name }} on {{ item.host }}: {{ item.reason }}"
   loop: "{{ guard_unrestored }}"
+"""
+# One that fails twice on `twice`, once on `once`, always on `always`, and says each time what it runs with.
+TRIES = {"once": 1, "twice": 2, "always": 99}
+COUNTED = {
+    **STUBBORN,
+    "name": "counted",
+    "restore": [
+        "sh",
+        "-c",
+        'echo "$(nice), $(ionice)" >> "$1"; [ $(wc -l < "$1") -gt "$2" ] || { echo "try again" >&2; exit 7; }',
+        "sh",
+        "{{ root }}/said",
+        "{{ tries[inventory_hostname] }}",
+    ],
+    "drift": ["false"],
+}
+# Only root gets more than the best of what anybody may have.
+ROOT = os.geteuid() == 0
+NICE = os.getpriority(os.PRIO_PROCESS, 0)
+HAD = (NICE, -5, "2; -15, realtime: prio 7") if ROOT else (NICE, NICE, f"2; {NICE}, best-effort: prio 0")
+TELL = """
+- name: Say what each attempt had
+  ansible.builtin.debug:
+    msg: >-
+      {{ item.name }} on {{ item.host }} was {{ item.action }} after {{ item.attempts }}:
+      {{ item.escalations | map(attribute='next') | map(attribute='tier', default='nothing') | join(', ') }}.
+      Run {{ item.remedy }}
+  loop: "{{ guard_unrestored }}"
+"""
+SHOWN = """
+- name: Show what the attempts said
+  ansible.builtin.debug:
+    msg: "the attempts had {{ lookup('ansible.builtin.file', root ~ '/said').splitlines() | join('; ') }}"
+  when: inventory_hostname == 'twice' and (root ~ '/said') is file
 """
 
 CASES = [
@@ -226,6 +262,33 @@ CASES = [
             "h2 is NOT wholly back: the rest unknown (",
             "Timed out after 10 second",
             "h3 is back in the state before it",
+        ],
+    ),
+    Case(
+        "what fails once, or twice, is given more each time, and comes back; what fails always is escalated",
+        {"once": BACK, "twice": BACK, "always": (HALF, "failed")},
+        2,
+        upgrade=UPGRADE + FAIL,
+        checks=CHECKS + SHOWN,
+        guard={
+            "guard_resources": [{**RESOURCES[0], "depends_on": ["db", "counted"]}, RESOURCES[1], COUNTED],
+            "guard_escalation_tasks": "escalate.yml",
+            "guard_retry_delay": 0.2,
+        },
+        play={"vars": {"tries": {name: str(count) for name, count in TRIES.items()}}},
+        files={"escalate.yml": TELL},
+        says=[
+            "once is back in the state before it (restored: counted, db, config).",
+            "twice is back in the state before it",
+            "the attempts had {}, none: prio 0; {}, best-effort: prio {}".format(*HAD),
+            "always is NOT wholly back: counted failed (",
+            "try again",
+            "config untouched (it needs counted); restored: db.",
+            "counted on always was failed after 3: medium, high, nothing. Run ansible-playbook umbra.rollback.rollback"
+            " -e umbra_update_id=shop-2 -e umbra_hosts=always",
+            "counted, attempt 1",
+            "attempt 2 had tier medium",
+            "attempt 3 had tier high",
         ],
     ),
     Case(

@@ -104,6 +104,28 @@ def broken(host: str, at: float = 14) -> Event:
     return restored(host, at, 9.4, rows)
 
 
+def tried(host: str, at: float = 14) -> Event:
+    """The database came back at the third attempt."""
+    given = {"asked": {}, "effective": {}, "wait": 2.0}
+    second = {**given, "tier": "medium", "method": "replace", "refused": {"nice": "only root may raise a priority"}}
+    third = {**given, "tier": "high", "method": "online", "refused": {}}
+    escalations = [
+        {"attempt": 1, "method": "online", "why": "shop-db: /srv/shop.db is locked.", "next": second},
+        {
+            "attempt": 2,
+            "method": "replace",
+            "why": "shop-db: /srv/shop.db is still open in shop (pid 12).",
+            "next": third,
+        },
+    ]
+    rows = [
+        row("shop-config", 1),
+        row("shop-db", 1, attempts=3, seconds=9.0, escalations=escalations),
+        row("shop-service", 2),
+    ]
+    return restored(host, at, 9.4, rows)
+
+
 def committed(host: str, at: float = 20) -> Event:
     return {"event": "committed", "time": START + at, "host": host}
 
@@ -123,6 +145,7 @@ CASES: dict[str, list[Event]] = {
         restored("web1"),
         broken("db1"),
     ],
+    "tried_again": [shadowed("web1"), failed("web1"), tried("web1")],
     "nothing_restored": [shadowed("web1"), analyzed(), failed("web1", message="")],
     "slower_than_the_bound": [shadowed("web1"), analyzed(), failed("web1"), restored("web1", 40, 25.0)],
     "cut_short": [shadowed("web1"), failed("web1"), restored("web1", rows=[row("shop-config", 1)])],

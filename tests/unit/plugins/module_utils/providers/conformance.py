@@ -449,6 +449,18 @@ class ProviderConformance:
         subject.provider.start(shadow)
         assert subject.snapshot() == state
 
+    def test_every_method_leads_back(self, subject: Subject, contents: MemoryContents) -> None:
+        state = subject.snapshot()
+        shadow = self.create(subject, contents)
+        methods = subject.provider.methods(shadow)
+        assert methods and len(set(methods)) == len(methods)
+        for method in methods if len(methods) > 1 else ():  # one alone is what all other tests are about
+            provider = type(subject.provider)(replace(subject.provider.context, method=method))
+            for lose in (subject.change, subject.destroy):
+                lose()
+                assert provider.restore(shadow, contents, MemorySteps()).items
+                self.expect_equal(subject, shadow, contents, state)
+
     def test_forget_may_be_repeated(self, subject: Subject, contents: MemoryContents) -> None:
         state = subject.snapshot()
         shadow = self.create(subject, contents)

@@ -185,7 +185,7 @@ def test_what_changed_after_it_was_kept_is_kept_as_well(shop: Shop, monkeypatch:
     done = shop.restore()
     config = next(result for result in done.results if result.name == "config")
     assert (config.action, config.attempts) == ("restored", 2)
-    assert "changed after its failed state was kept" in config.escalations[0]
+    assert "changed after its failed state was kept" in config.escalations[0]["why"]
     assert shop.state() == before
     shop.restore(undo=True)
     assert (shop.config / "main.conf").read_text() == "late\n" and (shop.config / "more").read_text() == "late, too\n"
