@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +122,24 @@ def attempt(group: Path, work: Path, start: str, change: str = "") -> dict[str, 
     return found
 
 
-def mounted(controllers: frozenset[str]) -> Path:
-    """Where such a hierarchy is mounted. A machine without one fails: nothing would be tried there."""
-    found = [Path(one.mount) for one in cgroups.hierarchies() if one.controllers == controllers]
-    assert found, f"no cgroups of {set(controllers) or 'version 2'} are mounted here"
-    return found[0]
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[frozenset[str]], Path]]:
+    """Where a hierarchy is mounted, which is done if need be. A machine that can not fails: nothing would be tried."""
+    made: list[Path] = []
+
+    def mount(controllers: frozenset[str]) -> Path:
+        found = [Path(one.mount) for one in cgroups.hierarchies() if one.controllers == controllers]
+        if not found:
+            found = [tmp_path / "cgroup"]
+            found[0].mkdir()
+            kind = ["cgroup", "-o", ",".join(controllers)] if controllers else ["cgroup2"]
+            subprocess.run(["mount", "-t", *kind, "none", str(found[0])], check=True)
+            made.extend(found)
+        return found[0]
+
+    yield mount
+    for path in made:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
@@ -145,7 +158,9 @@ def make_group() -> Iterator[Any]:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root may make cgroups")
-def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(tmp_path: Path, make_group: Any) -> None:
+def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(
+    tmp_path: Path, make_group: Any, mounted: Any
+) -> None:
     """Its thread does, with the programs that it starts; a service and a daemon stay in the limited cgroup."""
     group = make_group(mounted(frozenset({"cpu"})))
     (group / "cpu.cfs_quota_us").write_text("50000")
@@ -159,7 +174,9 @@ def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(tmp_path: P
 
 
 @pytest.mark.skipif(not ROOT, reason="only root may make cgroups")
-def test_the_last_attempt_leaves_a_cgroup_of_version_2_as_a_process(tmp_path: Path, make_group: Any) -> None:
+def test_the_last_attempt_leaves_a_cgroup_of_version_2_as_a_process(
+    tmp_path: Path, make_group: Any, mounted: Any
+) -> None:
     """The limit is pretended (see PRETEND); the cgroups, and moving between them, are real."""
     group = make_group(mounted(V2))
     killed = group.parent / f"{cgroups.NAME}-99999999"
