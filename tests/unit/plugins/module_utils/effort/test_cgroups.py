@@ -159,7 +159,7 @@ def make_group() -> Iterator[Any]:
 
 @pytest.mark.skipif(not ROOT, reason="only root may make cgroups")
 def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(
-    tmp_path: Path, make_group: Any, mounted: Any
+    tmp_path: Path, mounted: Any, make_group: Any
 ) -> None:
     """Its thread does, with the programs that it starts; a service and a daemon stay in the limited cgroup."""
     group = make_group(mounted(frozenset({"cpu"})))
@@ -175,7 +175,7 @@ def test_the_last_attempt_leaves_a_limit_of_version_1_and_comes_back(
 
 @pytest.mark.skipif(not ROOT, reason="only root may make cgroups")
 def test_the_last_attempt_leaves_a_cgroup_of_version_2_as_a_process(
-    tmp_path: Path, make_group: Any, mounted: Any
+    tmp_path: Path, mounted: Any, make_group: Any
 ) -> None:
     """The limit is pretended (see PRETEND); the cgroups, and moving between them, are real."""
     group = make_group(mounted(V2))
