@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.umbra.rollback.tests.faults.packages import PackageWorld
 from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer, names
 from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
-from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS, World
+from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS as PLAIN
+from ansible_collections.umbra.rollback.tests.faults.worlds import World
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import spread
 from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 __all__ = ["pytest_generate_tests", "twin"]
+WORLDS: dict[str, type[World]] = {**PLAIN, "package": PackageWorld}
 TRIED: Counter[str] = Counter()
 FIRST = ("ENOSPC", "EIO", "ESTALE")  # errors that are tried in any case
 
@@ -61,13 +64,16 @@ def calls() -> dict[int, str]:
 
 
 @pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A world whose programs keep their temporaries in it."""
-    made: World = WORLDS[request.param](tmp_path / "world")
+    made = WORLDS[request.param](tmp_path / "world")
     monkeypatch.setenv("TMPDIR", str(made.scratch))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    made.build()
-    return made
+    try:
+        made.build()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture(params=VERBS)

@@ -129,6 +129,9 @@ class World(ABC):
         target.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
+    def close(self) -> None:  # noqa: B027  # nothing is a sound default
+        """Leave nothing behind outside of `root`."""
+
     # --- what must be true afterwards
 
     def unsound(self) -> list[str]:

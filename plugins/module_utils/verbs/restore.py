@@ -21,7 +21,7 @@ from ..shadow import Manifest, Shadow
 from . import diff, hold
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
 from .rounds import Round
-from .run import Module, Target, Work, looking, working
+from .run import Module, Target, Work, looking, save_plan, working
 
 T = TypeVar("T")
 WORKERS = 4
@@ -67,8 +67,11 @@ def restore(target: Target, request: Request) -> Restored:
     Raises StateRefused, ManifestMissing, ResourceUnknown, StoreLocked, and StoreCorrupt or ContentMissing when a shadow
     that is needed is damaged: then nothing was changed.
     """
-    with working(target, "undo" if request.undo else "restore") as work:
-        return _Restore(work, request).run()
+    with working(target, "undo" if request.undo else "restore", saves=False) as work:
+        job = _Restore(work, request)  # it refuses what makes no sense, before anything is given back
+        hold.release(work.update)  # from here on there is room, where the update has left none
+        save_plan(target, work.update)
+        return job.run()
 
 
 def check(target: Target, request: Request) -> Restored:
@@ -164,7 +167,6 @@ class _Restore:
         """All waves, or the one that was asked for; the failed state is kept before the first change."""
         begun = time.monotonic()
         wave = self.request.wave
-        hold.release(self.update)
         hold.raise_priority(self.update)
         if not (wave and self.round.prepared([step.name for step in self.steps])):
             self._prepare()
