@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_much(item: pytest.Item) -> bool:
-    native = "native]" in item.name or "-native-" in item.name
+    native = "native" in re.split(r"[][-]", item.name)
     return native and not ("killed" in item.name and "-file-" in item.name)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import shutil
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ PLACES = {
     "log": "/var/log",
 }
 NEEDED = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "passwd")  # of /etc
+NEW = "/etc/shop/new.conf"
 APT = """APT::Sandbox::User "root";
 pkgCacheFile::Generate "true";
 """
@@ -37,6 +39,7 @@ LISTED = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Statu
 class PackageWorld(World):
     """A shop whose next version brings one package, takes another along, and changes its configuration."""
 
+    ballast = 0  # bytes of a file that each version of the shop has
     _unshared = False
 
     def __init__(self, root: Path) -> None:
@@ -58,7 +61,9 @@ class PackageWorld(World):
                 shutil.copytree(source, self.live / "etc" / name, symlinks=True)
             elif source.exists():
                 shutil.copy(source, self.live / "etc" / name)
-        below = "etc/apt/apt.conf.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial cache/archives/partial"
+        below = (
+            "etc/apt/apt.conf.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial cache/archives/partial"
+        )
         for path in below.split():
             (self.live / path).mkdir(parents=True)
         shutil.copytree("/usr/share/dpkg", self.live / "share/dpkg")
@@ -103,10 +108,12 @@ class PackageWorld(World):
         """Three versions of the shop, as a repository."""
         made = Debs(self.root / "debs")
         main = {number: {"/etc/shop/main.conf": f"version {number}\n"} for number in "123"}
+        data = {n: {"/usr/share/shop/data": os.urandom(self.ballast // 2).hex()} for n in "123"}
+        size = {"Installed-Size": str(self.ballast // 1024 + 1)}
         archives = [
-            made.add("shop", "1", {"Depends": "shop-old"}, main["1"]),
-            made.add("shop", "2", {"Depends": "shop-extra", "Conflicts": "shop-old"}, main["2"]),
-            made.add("shop", "3", {"Depends": "shop-extra"}, {**main["3"], "/etc/shop/new.conf": "new\n"}),
+            made.add("shop", "1", {**size, "Depends": "shop-old"}, main["1"], data["1"]),
+            made.add("shop", "2", {**size, "Depends": "shop-extra", "Conflicts": "shop-old"}, main["2"], data["2"]),
+            made.add("shop", "3", {**size, "Depends": "shop-extra"}, {**main["3"], NEW: "new\n"}, data["3"]),
             made.add("base", "1"),
             made.add("shop-old", "1"),
             made.add("shop-extra", "1", config={"/etc/shop/extra.conf": "extra\n"}),

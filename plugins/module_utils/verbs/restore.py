@@ -166,7 +166,7 @@ class _Restore:
     def run(self) -> Restored:
         """All waves, or the one that was asked for; the failed state is kept before the first change."""
         begun = time.monotonic()
-        wave = self.request.wave
+        wave, was = self.request.wave, self.update.state
         hold.raise_priority(self.update)
         if not (wave and self.round.prepared([step.name for step in self.steps])):
             self._prepare()
@@ -178,6 +178,8 @@ class _Restore:
         self._learn(done.values())
         if wave is None or wave >= self.plan.waves:
             self._end()
+        if wave is None and was == self.update.state == "rolled_back" and not self.round.drifted:
+            self.notes.append(f"Update {self.update.update_id} was rolled back already, and nothing has changed since.")
         return self._restored(tuple(done.values()), time.monotonic() - begun)
 
     def _prepare(self) -> None:
