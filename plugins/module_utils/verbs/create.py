@@ -111,6 +111,9 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
         store = target.open()  # the run that published it may have been killed then
         store.sweep()
         hold.settle(store.update(target.update_id))
+        if any(item.resource.versioned for item in looked.manifest.shadows) and versions.behind(store):
+            with store.lock("create", target.update_id, target.lock_timeout):
+                return replace(looked, warnings=looked.warnings + _catch_up(store))
         return looked
     if looked.there is None:  # what can be refused is, before a store is made
         _foresee(target, looked, reserve_percent)
@@ -205,6 +208,8 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
 
 def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
     found, warnings = requested.expand(parsed, work.context, work.store.host)
+    if any(item.versioned for item in found):
+        warnings += _catch_up(work.store)
     others = _estimates(found[1:], work.context)
 
     def allow(size: Estimate) -> None:
@@ -228,14 +233,25 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
         raise
     hold.settle(work.update)
     _remember(work, manifest)
-    if any(item.resource.versioned for item in shadows):
-        try:
-            versions.record(work.store, manifest)
-        except UmbraError as error:  # the shadows are published and good, whatever their Git history is
-            warnings = (*warnings, f"The Git history in the store was not written: {error}")
+    warnings += _record(work.store, manifest)
     store = work.store
     path = work.update.manifest_path
     return Created(manifest, store.path, changed=True, warnings=warnings, history=_lessons(store), path=path)
+
+
+def _record(store: Store, manifest: Manifest) -> tuple[str, ...]:
+    """Write the Git history of versioned shadows, or a warning."""
+    try:
+        versions.record(store, manifest)
+    except UmbraError as error:  # the shadows are published and good, whatever their Git history is
+        return (f"The Git history in the store was not written: {error}",)
+    return ()
+
+
+def _catch_up(store: Store) -> tuple[str, ...]:
+    """Write what a create that was killed after it had published could not. Called with the host's lock held."""
+    manifest = versions.behind(store)
+    return _record(store, manifest) if manifest else ()
 
 
 def _lessons(store: Store) -> tuple[dict[str, Any], ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import version
-from ..errors import ChangedBeforeRestore, ResourceUnknown, StateRefused, UmbraError
+from ..errors import ChangedBeforeRestore, InputError, ResourceUnknown, StateRefused, UmbraError
 from ..plan import Plan, Step, host_plan
 from ..providers.base import CHANGE, SERVICE, Drift, Provider
 from ..shadow import Manifest, Shadow
@@ -33,14 +33,15 @@ class Request:
     """What to bring back. `names` empty: everything; `wave` None: all waves, 0: only verify, stop and set aside, n:
     that one.
 
-    `undo` goes back to what the last restore displaced. `unmet` are resources (host:name) of other hosts that failed.
-    `force` restores an update that was committed.
+    `undo` goes back to what the last restores displaced, or, with `round`, to what that one did. `unmet` are resources
+    (host:name) of other hosts that failed. `force` restores an update that was committed.
     """
 
     names: tuple[str, ...] = ()
     wave: int | None = None
     max_attempts: int = 3
     undo: bool = False
+    round: int | None = None
     force: bool = False
     unmet: tuple[str, ...] = ()
 
@@ -53,6 +54,7 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         wave=params["wave"],
         max_attempts=params["max_attempts"],
         undo=params["undo"],
+        round=params["round"],
         force=params["force"],
         unmet=tuple(params["unmet"]),
     )
@@ -104,6 +106,7 @@ def check(target: Target, request: Request) -> Restored:
             job.plan.waves,
             seconds,
             drifts=drifts,
+            notes=tuple(job.notes),
         )
 
 
@@ -113,7 +116,7 @@ class _Restore:
     def __init__(self, work: Work, request: Request) -> None:
         self.work, self.request, self.update = work, request, work.update
         self._refuse_state()
-        self.round = Round(self.update, request.undo)
+        self.round = Round(self.update, request.undo, request.round)
         self.manifest = self._manifest()
         self.plan = self._plan()
         wanted = self._wanted()
@@ -131,6 +134,10 @@ class _Restore:
         state = self.update.state
         if state == "missing":
             self.update.manifest()  # raises ManifestMissing, which names the updates that are there
+        if self.request.round is not None and not self.request.undo:
+            raise InputError(
+                where="round", problem="it chooses what to undo", remedy="Give `undo: true` with it, or leave it out."
+            )
         if state == "committed" and not self.request.force:
             raise self._refused("rolled back", "All written since would be set aside; give `force: true` to do it.")
 
@@ -142,6 +149,11 @@ class _Restore:
         if not self.request.undo:
             return self.update.manifest()
         manifest = self.round.failed_state()
+        if manifest is None and self.request.round is not None:
+            known = ", ".join(map(str, self.update.displaced_rounds())) or "none"
+            raise self._refused(
+                "undone", f"Round {self.request.round} has set nothing aside that is kept; those that have: {known}."
+            )
         if manifest is None:
             raise self._refused("undone", "No restore has set anything aside, so there is nothing to bring back.")
         return manifest
@@ -427,7 +439,7 @@ class _Restore:
         stopped = self.round.stopped
         return Restored(
             update.update_id, update.host, self.work.store.path, update.state, results, self.plan.waves, seconds,
-            displaced, self.drifts, stopped, tuple(self.notes),
+            displaced, self.drifts, stopped, tuple(self.notes), self.round.number, self.request.undo,
         )  # fmt: skip
 
 
