@@ -39,6 +39,7 @@ LISTED = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Statu
 class PackageWorld(World):
     """A shop whose next version brings one package, takes another along, and changes its configuration."""
 
+    costly = True
     ballast = 0  # bytes of a file that each version of the shop has
     _unshared = False
 

@@ -84,7 +84,13 @@ class Packages(PackageWorld):
     ballast = 4 * MIB
 
 
-KINDS: dict[str, type[World]] = {"file": Files, "gone": Gone, "sqlite": Database, "command": Command, "package": Packages}
+KINDS: dict[str, type[World]] = {
+    "file": Files,
+    "gone": Gone,
+    "sqlite": Database,
+    "command": Command,
+    "package": Packages,
+}
 
 
 @pytest.fixture

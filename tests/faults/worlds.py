@@ -38,6 +38,8 @@ class World(ABC):
     """One resource below `root`/live, a store beside it, and a place for other temporaries."""
 
     name = "it"
+    name_of = ""  # the world, in a table
+    costly = False  # each try takes a second
     may_fail_to_keep = False  # a way back may begin although the failed state could not be kept
 
     def __init__(self, root: Path) -> None:
