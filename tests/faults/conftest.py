@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.umbra.rollback.tests.faults.packages import PackageWorld
+from ansible_collections.umbra.rollback.tests.faults.packages import PackageWorld, leave_the_host
 from ansible_collections.umbra.rollback.tests.faults.tracer import ERRORS, Tracer, names
 from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
 from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS as PLAIN
@@ -53,6 +53,12 @@ def _is_rare(item: pytest.Item) -> bool:
     if "-package-" in item.name:
         return not any(item.name.endswith(f"-{error}-changing]") for error in FIRST)
     return not any(f"-{error}-" in item.name for error in FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mounts() -> None:
+    """Before anything is mounted: what was would stay mounted on the host."""
+    leave_the_host()
 
 
 @pytest.fixture(scope="session")

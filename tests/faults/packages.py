@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A world of packages: this host's real dpkg and apt, which see nothing but a tiny Debian below the world.
 
-It is mounted over the places that they use, in a mount namespace of this test process, so the host notices nothing.
+It is mounted over the places that they use, where only this test process sees it (see `leave_the_host`).
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ pkgCacheFile::Generate "true";
 LISTED = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag}\\n${Conffiles}\\n"
 
 
+def leave_the_host() -> None:
+    """Give this process mounts of its own: whatever it mounts is gone when it ends, however it does."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "no mount namespace of its own; this needs root")
+    run("mount", "--make-rprivate", "/")
+
+
 class PackageWorld(World):
     """A shop whose next version brings one package, takes another along, and changes its configuration."""
 
     costly = True
     ballast = 0  # bytes of a file that each version of the shop has
-    _unshared = False
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self._mounted: list[str] = []
-        if not PackageWorld._unshared:
-            if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS):
-                raise OSError(ctypes.get_errno(), "this needs root: no mount namespace of its own")
-            run("mount", "--make-rprivate", "/")
-            PackageWorld._unshared = True
 
     def build(self) -> None:
         repository = self._publish()
@@ -62,9 +64,7 @@ class PackageWorld(World):
                 shutil.copytree(source, self.live / "etc" / name, symlinks=True)
             elif source.exists():
                 shutil.copy(source, self.live / "etc" / name)
-        below = (
-            "etc/apt/apt.conf.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial cache/archives/partial"
-        )
+        below = "etc/apt/apt.conf.d etc/apt/preferences.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial cache/archives/partial"
         for path in below.split():
             (self.live / path).mkdir(parents=True)
         shutil.copytree("/usr/share/dpkg", self.live / "share/dpkg")

@@ -152,6 +152,6 @@ class Dpkg(Rounds):
         """A program that only reads; 1 says that a package is unknown, or, for --verify, that something was found."""
         done = self._context.run(argv, self._timeout, environment())
         if done.status not in (0, 1):
-            command = " ".join(argv[:3])
+            command = " ".join(word for word in argv[:3] if not word.startswith("--showformat"))  # it has lines in it
             raise CommandFailed(name=self._name, command=command, status=done.status, output=done.last_words)
         return done
