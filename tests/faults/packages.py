@@ -29,6 +29,8 @@ PLACES = {
     "log": "/var/log",
 }
 NEEDED = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "passwd")  # of /etc
+MADE = """etc/apt/apt.conf.d etc/apt/preferences.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial
+cache/archives/partial"""
 NEW = "/etc/shop/new.conf"
 APT = """APT::Sandbox::User "root";
 pkgCacheFile::Generate "true";
@@ -64,8 +66,7 @@ class PackageWorld(World):
                 shutil.copytree(source, self.live / "etc" / name, symlinks=True)
             elif source.exists():
                 shutil.copy(source, self.live / "etc" / name)
-        below = "etc/apt/apt.conf.d etc/apt/preferences.d etc/dpkg dpkg/info dpkg/updates dpkg/triggers apt/lists/partial cache/archives/partial"
-        for path in below.split():
+        for path in MADE.split():
             (self.live / path).mkdir(parents=True)
         shutil.copytree("/usr/share/dpkg", self.live / "share/dpkg")
         (self.live / "dpkg/status").touch()
