@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import Union
 
 from .errors import CommandFailed, ToolMissing
 from .progress import Progress
@@ -65,7 +64,7 @@ class Context:
 
     update_id: str
     host: str
-    room: Union[str, Room]
+    room: str | Room
     environment: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
     progress: Progress = field(default_factory=Progress, compare=False)

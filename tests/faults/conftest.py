@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "kill at most at so many calls in each case, spread evenly, and refuse a tenth of that (a quarter of both where"
     )
     help_ += " each takes long); 0: all, and all errors"
-    parser.addoption("--points", type=int, default=40, help=help_)
+    parser.addoption("--points", type=int, default=25, help=help_)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
