@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import UmbraError
 from ..shadow import Manifest, Shadow
 from ..store.update import HostUpdate
 from .outcome import Result
@@ -167,11 +168,18 @@ class JournaledSteps:
 
 
 def told(update: HostUpdate) -> list[dict[str, Any]]:
-    """What each round of `update` set aside, oldest first, for people. Raises StoreError."""
+    """What each round of `update` set aside, oldest first, for people; of a damaged one, the `problem`.
+
+    Raises StoreError.
+    """
     sources = {e["round"]: e["source"] for e in update.journal.events() if e["event"] == "restore-begin"}
-    found = []
+    found: list[dict[str, Any]] = []
     for number in update.displaced_rounds():
-        manifest = update.displaced(number)
+        try:
+            manifest = update.displaced(number)
+        except UmbraError as error:  # the others can be brought back all the same
+            found.append({"round": number, "problem": str(error)})
+            continue
         if manifest is None:
             continue
         names = manifest.names

@@ -62,6 +62,9 @@ def test_what_an_undo_set_aside_is_brought_back_by_its_round(shop: Shop) -> None
     assert picture(shop.config) == failed
     assert shop.restore().state == "rolled_back"
     assert (picture(shop.config), rows(shop)) == before
+    (shop.store / "updates/u1/web1/displaced-2.json").write_text("{")
+    told = info.info(shop.target()).to_dict()["details"]["rounds"]
+    assert [one["round"] for one in told if "problem" not in one] == [1, 3, 4, 5], told
 
 
 def test_a_round_that_is_none_or_without_undo_is_refused(shop: Shop) -> None:
