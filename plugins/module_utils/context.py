@@ -9,8 +9,9 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from typing import Any
@@ -37,9 +38,27 @@ class Done:
         return text if len(text) <= OUTPUT_SHOWN else "..." + text[-OUTPUT_SHOWN:]
 
 
+class Room:
+    """A private directory in `place`, made by `make` when it is first asked for: most calls need none."""
+
+    def __init__(self, place: str, make: Callable[[], str]) -> None:
+        self.place = place
+        self._make = make
+        self._path = ""
+        self._making = threading.Lock()
+
+    @property
+    def path(self) -> str:
+        """The directory, which is there now. Raises what `make` does."""
+        with self._making:
+            self._path = self._path or self._make()
+            return self._path
+
+
 @dataclass(frozen=True)
 class Context:
-    """The run that a provider works in. `workdir` is a private directory (0700) in the store, emptied by each verb.
+    """The run that a provider works in. `room` is a private directory (0700) in the store, emptied by each verb; one
+    that is there already, or one that is made when a provider first asks for its `workdir`.
 
     `patience` multiplies every timeout: a resource that failed to restore gets more time at the next attempt.
     `method` is the one of its provider's `methods` that a restore is to take; empty: the first. `progress` is told what
@@ -48,11 +67,21 @@ class Context:
 
     update_id: str
     host: str
-    workdir: str
+    room: str | Room
     environment: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
     method: str = ""
     progress: Progress = field(default_factory=Progress, compare=False)
+
+    @property
+    def workdir(self) -> str:
+        """The private directory. Raises StoreError, NoScratch when it can't be made."""
+        return self.room if isinstance(self.room, str) else self.room.path
+
+    @property
+    def place(self) -> str:
+        """The directory that `workdir` is in, or would be; to ask makes nothing."""
+        return os.path.dirname(self.room) if isinstance(self.room, str) else self.room.place
 
     def run(
         self,

@@ -12,9 +12,9 @@ short_description: Hold what the way back needs, before the update starts
 version_added: 0.1.0
 author: The umbra.rollback authors (@umbra-rollback)
 description:
-  - Holds disk space for the failed state that a rollback keeps, reads the shadows of resources of medium and high
-    tier once (which checks them and leaves them in the page cache), and lets their rollback run at a raised
-    priority.
+  - Holds the disk space of the way back, which M(umbra.rollback.shadow_create) holds already, reads the shadows of
+    resources of medium and high tier once (which checks them and leaves them in the page cache), and lets their
+    rollback run at a raised priority.
   - What can't be had on the host is in the lease, with the reason. All is given back by a rollback, by
     M(umbra.rollback.shadow_commit), or with O(state=absent).
 extends_documentation_fragment:
@@ -33,7 +33,9 @@ options:
     type: dict
     default: {}
   reserve_percent:
-    description: How much of the shadowed bytes to hold space for.
+    description:
+      - How much of what was shadowed the update may change, as M(umbra.rollback.shadow_create) has it; what that holds
+        is made more or less.
     type: int
     default: 100
 """

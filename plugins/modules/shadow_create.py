@@ -36,8 +36,10 @@ options:
     type: str
   reserve_percent:
     description:
-      - How much of the shadowed bytes the update may change. So much space has to be free in the store, beside the
-        shadow, for the failed state that a rollback keeps; otherwise the update is refused here.
+      - How much of what was shadowed the update may change. So much of the space that the way back takes at most (for
+        the failed state, which a rollback keeps, and for what is there twice for a while) has to be free in the store
+        beside the shadow, or the update is refused here; it is held until a rollback begins or the update is
+        committed. With V(0) nothing is held.
     type: int
     default: 100
 seealso:

@@ -75,7 +75,10 @@ updates:
       description: Disk space that is held for its way back.
       type: int
 details:
-  description: The update that was asked for, with C(shadows), C(plan), C(leases) and C(displaced).
+  description:
+    - The update that was asked for, with C(shadows), C(plan), C(leases), C(displaced), and C(rounds), the last 20
+      restores that displaced something, each with C(round), C(by) (C(rollback) or C(undo)), C(created),
+      C(created_utc), C(resources), C(bytes) and C(manifest).
   returned: success
   type: dict
 busy:

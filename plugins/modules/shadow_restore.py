@@ -47,9 +47,15 @@ options:
     type: float
     default: 2
   undo:
-    description: Bring back what the last restore displaced.
+    description: Bring back what the rollbacks since the last undo displaced.
     type: bool
     default: false
+  round:
+    description:
+      - With O(undo), bring back what this round displaced, and nothing else. A round is one restore; an undo is one,
+        too, so what was written after a rollback, and displaced by its undo, is brought back so.
+      - M(umbra.rollback.shadow_info) lists the rounds of an update with what they displaced.
+    type: int
   force:
     description: Restore an update that is already committed, too; what was written since is displaced.
     type: bool
@@ -72,6 +78,12 @@ EXAMPLES = r"""
   umbra.rollback.shadow_restore:
     update_id: shop-2.4.0
     undo: true
+
+- name: Bring back what the undo displaced, the work that was done after the rollback
+  umbra.rollback.shadow_restore:
+    update_id: shop-2.4.0
+    undo: true
+    round: 2
 
 - name: Only the configuration
   umbra.rollback.shadow_restore:
@@ -168,6 +180,10 @@ seconds:
   description: How long all of it took.
   returned: always
   type: float
+round:
+  description: Number of the round; 0 in check mode.
+  returned: always
+  type: int
 displaced:
   description: Where the failed state is kept.
   returned: always
@@ -215,6 +231,7 @@ SPEC = {
     "max_attempts": {"type": "int", "default": 3},
     "retry_delay": {"type": "float", "default": 2.0},
     "undo": {"type": "bool", "default": False},
+    "round": {"type": "int"},
     "force": {"type": "bool", "default": False},
     "unmet": {"type": "list", "elements": "str", "default": []},
 }

@@ -5,30 +5,33 @@
 
 from __future__ import annotations
 
-import os
+import re
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer, names
+from ansible_collections.umbra.rollback.tests.faults.packages import PackageWorld, leave_the_host
+from ansible_collections.umbra.rollback.tests.faults.tracer import ERRORS, Tracer, names
 from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
-from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS, World
+from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS as PLAIN
+from ansible_collections.umbra.rollback.tests.faults.worlds import World
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import spread
 from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 __all__ = ["pytest_generate_tests", "twin"]
-TRIED: Counter[str] = Counter()
-FIRST = ("ENOSPC", "EIO", "ESTALE")  # errors that are tried in any case
+WORLDS: dict[str, type[World]] = {**PLAIN, "package": PackageWorld}
+FIRST = ERRORS[:3]  # they are tried in any case
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How many points are tried."""
     help_ = (
-        "kill at most at so many calls in each case, spread evenly, and refuse a tenth of that; 0: all, and all errors"
+        "kill at most at so many calls in each case, spread evenly, and refuse a tenth of that (a quarter of both where"
     )
-    parser.addoption("--points", type=int, default=40, help=help_)
+    help_ += " each takes long); 0: all, and all errors"
+    parser.addoption("--points", type=int, default=25, help=help_)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,12 +43,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_much(item: pytest.Item) -> bool:
-    native = "native]" in item.name or "-native-" in item.name
+    native = "native" in re.split(r"[][-]", item.name)
     return native and not ("killed" in item.name and "-file-" in item.name)
 
 
 def _is_rare(item: pytest.Item) -> bool:
-    return "refused" in item.name and not any(f"-{error}-" in item.name for error in FIRST)
+    if "refused_at_every_call" not in item.name:
+        return False
+    if "-package-" in item.name:
+        return not any(item.name.endswith(f"-{error}-changing]") for error in FIRST)
+    return not any(f"-{error}-" in item.name for error in FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mounts() -> None:
+    """Before anything is mounted: what was would stay mounted on the host."""
+    leave_the_host()
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +74,17 @@ def calls() -> dict[int, str]:
 
 
 @pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A world whose programs keep their temporaries in it."""
-    made: World = WORLDS[request.param](tmp_path / "world")
+    made = WORLDS[request.param](tmp_path / "world")
+    made.name_of = request.param
     monkeypatch.setenv("TMPDIR", str(made.scratch))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    made.build()
-    return made
+    try:
+        made.build()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture(params=VERBS)
@@ -77,21 +94,57 @@ def moment(request: pytest.FixtureRequest, world: World) -> Moment:
 
 
 @pytest.fixture
-def points(request: pytest.FixtureRequest) -> Callable[..., list[int]]:
-    """Which of so many points to try; fewer with `some`. They are counted."""
-    what = request.node.name.partition("[")[0].removeprefix("test_")
+def points(request: pytest.FixtureRequest, moment: Moment) -> Callable[..., list[int]]:
+    """Which of so many points to try; fewer with `some`, and in a world where each takes long. They are counted."""
+    killing = "killed" in request.node.name
+    row = TRIED.setdefault((moment.verb.name, moment.world.name_of), Row())
 
-    def chosen(count: int, verb: str, some: bool = False) -> list[int]:
-        most = request.config.getoption("--points") or count * 10
-        found = list(spread(count, max(2, most // 10) if some else most))
-        TRIED[f"{verb}, {what}"] += len(found)
+    def chosen(count: int, some: bool = False) -> list[int]:
+        most = request.config.getoption("--points")
+        most = max(2, most // (4 if moment.world.costly else 1) // (10 if some else 1)) if most else count
+        found = list(spread(count, most))
+        if killing:
+            row.kills += len(found)
+            row.kills_of += count
+        else:
+            row.refusals += len(found)
+            reading = request.node.callspec.params["reading"]
+            row.calls[reading] = max(count, row.calls.get(reading, 0))
         return found
 
     return chosen
 
 
+@dataclass
+class Row:
+    """How often a verb was struck in a world, of how many points there are."""
+
+    kills: int = 0
+    kills_of: int = 0
+    refusals: int = 0
+    calls: dict[bool, int] = field(default_factory=dict)
+
+    @property
+    def refusals_of(self) -> int:
+        """Each error at each call."""
+        return sum(self.calls.values()) * len(ERRORS)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """As they stand in the table."""
+        return self.kills, self.kills_of, self.refusals, self.refusals_of
+
+
+TRIED: dict[tuple[str, str], Row] = {}
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How much was tried."""
-    for what, count in sorted(TRIED.items()):
-        terminalreporter.write_line(f"{count:6} points: {what}")
-    terminalreporter.write_line(f"{sum(TRIED.values()):6} points in all{os.linesep}")
+    """How much was tried, by verb and world."""
+    if not TRIED:
+        return
+    rows = [(*names, *row.numbers) for names, row in sorted(TRIED.items())]
+    sums = [sum(column) for column in list(zip(*rows))[2:]]
+    terminalreporter.write_line(f"{'verb':14}{'world':10}{'killed at':>10}{'of':>8}{'refused':>10}{'of':>8}")
+    for verb, world, *numbers in [*rows, ("in all", "", *sums)]:
+        kills, kills_of, refusals, refusals_of = numbers
+        terminalreporter.write_line(f"{verb:14}{world:10}{kills:10}{kills_of:8}{refusals:10}{refusals_of:8}")

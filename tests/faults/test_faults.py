@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import UmbraError
-from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer
+from ansible_collections.umbra.rollback.tests.faults.tracer import ERRORS, Tracer
 from ansible_collections.umbra.rollback.tests.faults.verbs import Moment
 from ansible_collections.umbra.rollback.tests.faults.worlds import Unrestored
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import check_sentence
 
 Points = Callable[..., list[int]]
-ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE", "EINTR", "ESTALE")
 
 
 def test_killed_at_every_call(moment: Moment, tracer: Tracer, calls: dict[int, str], points: Points) -> None:
@@ -24,7 +23,7 @@ def test_killed_at_every_call(moment: Moment, tracer: Tracer, calls: dict[int, s
     whole = tracer.run(moment.call, UmbraError)
     assert (whole.status, whole.text) == (0, "")
     moment.check()
-    for at in points(whole.calls, moment.verb.name):
+    for at in points(whole.calls):
         moment.again()
         ended = tracer.run(moment.call, UmbraError, at)
         where = f"killed at {at} of {whole.calls} ({calls.get(ended.struck or 0)})"
@@ -44,7 +43,7 @@ def test_refused_at_every_call(
     """It ends well or with a sentence, never with a traceback; run again, it comes to its end."""
     whole = tracer.run(moment.call, UmbraError, reading=reading)
     assert (whole.status, whole.text) == (0, "")
-    for at in points(whole.calls, moment.verb.name, some=True):
+    for at in points(whole.calls, some=True):
         moment.again()
         ended = tracer.run(moment.call, UmbraError, at, getattr(errno, error), reading=reading)
         where = f"{error} at {at} of {whole.calls} ({calls.get(ended.struck or 0)}): {ended.text}"

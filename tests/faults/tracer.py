@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("tracer.c")
+ERRORS = ("ENOSPC", "EIO", "ESTALE", "EDQUOT", "EROFS", "EMFILE", "EINTR")  # with which calls are refused
 REFUSED = 3  # the call ended with a sentence
 BROKEN = 4  # with a traceback
 PATIENCE = 40.0  # seconds

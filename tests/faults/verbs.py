@@ -174,6 +174,10 @@ class Moment:
 
     def check(self) -> None:
         """Sound, and as it has to be after the call came to its end."""
-        assert self.world.unsound() == []
+        self._require_sound()
         self.verb.check(self.world, self.one, self.two)
-        assert self.world.unsound() == []
+        self._require_sound()
+
+    def _require_sound(self) -> None:
+        found = self.world.unsound()
+        assert not found, found

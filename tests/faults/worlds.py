@@ -38,6 +38,8 @@ class World(ABC):
     """One resource below `root`/live, a store beside it, and a place for other temporaries."""
 
     name = "it"
+    name_of = ""  # the world, in a table
+    costly = False  # each try takes a second
     may_fail_to_keep = False  # a way back may begin although the failed state could not be kept
 
     def __init__(self, root: Path) -> None:
@@ -128,6 +130,9 @@ class World(ABC):
     def _copy(self, source: Path, target: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+    def close(self) -> None:  # noqa: B027  # nothing is a sound default
+        """Leave nothing behind outside of `root`."""
 
     # --- what must be true afterwards
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from ..context import Context, Done
-from .dpkg import Dpkg, environment
+from .dpkg import Dpkg, environment, in_room
 from .face import INSTALLED, Manager, Package, Preview
 
 # An update that takes more than this along is a release upgrade: to keep all that is a backup's job.
@@ -120,7 +120,7 @@ class Apt(Manager):
         qualified = package.name if package.arch == "all" else package.key
         options = [word for option in _DOWNLOAD for word in ("-o", option)]
         argv = ["apt-get", "--quiet", *options, "download", f"{qualified}={package.version}"]
-        self.context.run(argv, self.timeout, environment(), cwd=directory)
+        self.context.run(argv, self.timeout, {**environment(), **in_room(self.context)}, cwd=directory)
         names = [name for name in os.listdir(directory) if name.endswith(".deb")]
         return next((path for name in names if self._is(path := os.path.join(directory, name), package)), None)
 
@@ -168,7 +168,7 @@ class Apt(Manager):
         return self._dpkg.audit(keys)
 
     def _run(self, *argv: str) -> Done:
-        return self.context.run(argv, self.timeout, environment())
+        return self.context.run(argv, self.timeout, {**environment(), **in_room(self.context)})
 
     def _check(self, *argv: str) -> Done:
         return self.context.check(self.name, argv, self.timeout)

@@ -39,6 +39,14 @@ def environment() -> dict[str, str]:
     }
 
 
+def in_room(context: Context) -> dict[str, str]:
+    """Keep what a program that only looks makes for a while where it goes, should the program be killed.
+
+    Not for what runs the scripts of packages: they may become users to whom the store is closed.
+    """
+    return {"TMPDIR": context.workdir}
+
+
 class Dpkg(Rounds):
     """The database of packages of this host, for the resource `name`."""
 
@@ -85,7 +93,8 @@ class Dpkg(Rounds):
 
     def describe(self, archive: str) -> tuple[str, str, str]:
         """Name, version and architecture of an archive; empty ones when it is none."""
-        done = self._context.run(["dpkg-deb", "--field", archive, "Package", "Version", "Architecture"], self._timeout)
+        argv = ["dpkg-deb", "--field", archive, "Package", "Version", "Architecture"]
+        done = self._context.run(argv, self._timeout, in_room(self._context))
         fields = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
         return fields.get("Package", ""), fields.get("Version", ""), fields.get("Architecture", "")
 
@@ -143,6 +152,6 @@ class Dpkg(Rounds):
         """A program that only reads; 1 says that a package is unknown, or, for --verify, that something was found."""
         done = self._context.run(argv, self._timeout, environment())
         if done.status not in (0, 1):
-            command = " ".join(argv[:3])
+            command = " ".join(word for word in argv[:3] if not word.startswith("--showformat"))  # it has lines in it
             raise CommandFailed(name=self._name, command=command, status=done.status, output=done.last_words)
         return done

@@ -186,6 +186,14 @@ class Provider(ABC):
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """What differs now between the live resource and `shadow`; changes nothing."""
 
+    def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
+        """How many bytes a restore of `shadow` takes for a while at most, beside the failed state that it keeps.
+
+        A copy out of the store, and what is made of that beside what is there, is what a type needs that can't say it
+        better. Reads only. Raises StoreError.
+        """
+        return 2 * shadow.bytes
+
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """A shadow of the state that a restore of `shadow` is about to replace, however broken: `restore` of it undoes.
 

@@ -63,6 +63,10 @@ class DryProvider(Provider):
         """As the wrapped provider."""
         return self._provider.drift(shadow, contents)
 
+    def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
+        """As the wrapped provider."""
+        return self._provider.extra_bytes(shadow, contents)
+
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """The shadow without anything it stands on: nothing is kept, since nothing will be replaced."""
         now = self.context.now()

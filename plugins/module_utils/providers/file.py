@@ -22,12 +22,15 @@ from ..tree.apply import Guard, apply_written
 from ..tree.capture import capture, estimate
 from ..tree.compare import compare
 from ..tree.drift import drift, summary
-from ..tree.entry import decode, digests
+from ..tree.entry import decode, digests, sizes
 from ..tree.scan import TreeOptions
 from ..tree.written import Written
 from .base import CHANGE, INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
 
 STORE_FORMAT = b"umbra-store "
+
+
+BLOCK = 4096  # bytes that the smallest file takes on most file systems
 
 
 class FileProvider(Provider):
@@ -132,6 +135,10 @@ class FileProvider(Provider):
         path, options = self._target(shadow.resource)
         return drift(path, *_digests(shadow), contents, options)
 
+    def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
+        """Each file is there twice for a moment; and those that are gone take whole blocks when they come back."""
+        return max(max(sizes(contents.get(shadow.roots[0].digest)), default=0), shadow.items * BLOCK)
+
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """As `create`, of whatever is there: nothing, or what something still writes to."""
         lenient = {**shadow.resource.options, "allow_missing": True, "allow_unstable": True}
@@ -167,7 +174,7 @@ class FileProvider(Provider):
         path = options["path"]
         if os.path.basename(path.rstrip("/")) in (".", ".."):
             raise Unsupported(name=resource.name, problem="its path ends with a dot", remedy="Name the thing itself.")
-        store = store_of(self.context.workdir)
+        store = store_of(self.context.place)
         if store and _is_below(path, store):
             raise Unsupported(name=resource.name, problem=f"{path} is in the store", remedy="Name another path.")
         return os.fsencode(path), TreeOptions(
@@ -203,9 +210,9 @@ class FileProvider(Provider):
         return os.path.join(now, name), tuple(notes)
 
 
-def store_of(workdir: str) -> str:
-    """The store that `workdir` is in, which is never shadowed and never restored over; empty when it is in none."""
-    above = workdir
+def store_of(place: str) -> str:
+    """The store that `place` is in, which is never shadowed and never restored over; empty when it is in none."""
+    above = place
     while above not in ("", "/"):
         try:
             with open(os.path.join(above, "FORMAT"), "rb") as file:

@@ -373,7 +373,7 @@ class SqliteProvider(Provider):
         return as_(name=resource.name, problem=problem, remedy=remedy)
 
     def _full(self, resource: Resource, path: str) -> NoSpace:
-        free = min(shutil.disk_usage(place).free for place in (self.context.workdir, _existing(os.path.dirname(path))))
+        free = min(shutil.disk_usage(place).free for place in (self.context.place, _existing(os.path.dirname(path))))
         needed = os.path.getsize(path) if os.path.exists(path) else "more"
         return NoSpace(
             where=f"The store or the file system of {_show(path)}",

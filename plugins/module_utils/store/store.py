@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from ..context import Room
 from ..errors import StoreCorrupt, StoreError, StoreFormatUnknown, StoreMissing
 from ..resource import Resource, check_update_id
 from ..shadow import Manifest, Shadow
@@ -171,6 +172,12 @@ class Store:
             with files.explained(self.path, "a directory"):
                 path = stack.enter_context(self._temporaries.directory())
             yield path
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """As `workdir`, made when it is first asked for."""
+        with ExitStack() as stack:
+            yield Room(os.path.join(self.path, "tmp"), lambda: stack.enter_context(self.workdir()))
 
     def history(self) -> History:
         """What creates and restores of this host took, and how they ended."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from ..context import Room
 from ..errors import NoScratch
 from . import files
 from .locks import hold
@@ -123,6 +124,13 @@ def scratch() -> Iterator[str]:
         except OSError as error:
             raise NoScratch(path=tempfile.tempdir or "any of the usual places", problem=error.strerror) from error
         yield path
+
+
+@contextmanager
+def later() -> Iterator[Room]:
+    """As `scratch`, made when it is first asked for: NoScratch is raised then."""
+    with ExitStack() as stack:
+        yield Room(tempfile.tempdir or "", lambda: stack.enter_context(scratch()))
 
 
 def _held(path: str) -> int:

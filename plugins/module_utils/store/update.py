@@ -44,6 +44,7 @@ class HostUpdate:
         self.path = path
         self.manifest_path = os.path.join(path, MANIFEST)
         self.journal = Journal(os.path.join(path, JOURNAL), contents.path)
+        self.store = contents.path
         self._contents = contents
 
     # --- the manifest

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from ..errors import CommandFailed, ToolMissing
+from ..errors import CommandFailed, StoreError, ToolMissing
 from ..shadow import Manifest, Shadow
 from ..tree.entry import Entry, decode
 from . import files
@@ -56,7 +56,34 @@ def record(store: Store, manifest: Manifest) -> str:
         else:
             git.run("update-ref", BRANCH, new, old or "0" * len(new))
         git.run("update-ref", "-d", IMPORTED)
+        files.publish(_last(store), _identity(manifest))
         return new
+
+
+def behind(store: Store) -> Manifest | None:
+    """The newest manifest of this host with versioned shadows, when it was never recorded: who published it was killed
+    just then. Never more than one, as whoever shadows next asks first. Raises StoreError."""
+    for update in reversed(store.updates()):
+        try:
+            manifest = update.manifest()
+        except StoreError:
+            continue  # a damaged one is not what a history can be made of
+        if any(shadow.resource.versioned for shadow in manifest.shadows):
+            with files.explained(store.path):
+                try:
+                    return None if files.read(_last(store)) == _identity(manifest) else manifest
+                except FileNotFoundError:
+                    return manifest
+    return None
+
+
+def _last(store: Store) -> str:
+    """The file that says which manifest of this host was recorded last."""
+    return os.path.join(store.path, "versions.git", "umbra", files.encode_name(store.host))
+
+
+def _identity(manifest: Manifest) -> bytes:
+    return f"{manifest.update_id} {manifest.created!r}\n".encode()
 
 
 class _Git:

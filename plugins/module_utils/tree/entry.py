@@ -165,6 +165,16 @@ def digests(data: bytes) -> Iterator[str]:
             yield fields[7]
 
 
+def sizes(data: bytes) -> Iterator[int]:
+    """How many bytes each file of a listing has. Raises StoreCorrupt."""
+    for number, line in enumerate(split_lines(data), 2):
+        if line[:2] == "f ":
+            fields = line.split(" ", 7)
+            if len(fields) < 8 or not fields[6].isdigit():
+                _corrupt(f"line {number} has no size")
+            yield int(fields[6])
+
+
 def parse_line(line: str) -> Entry:
     """The entry that `format_line` wrote. Raises ValueError; where the path stands among others is not checked."""
     match = _LINE.fullmatch(line)

@@ -21,9 +21,9 @@ from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
 from ..store.store import Store
-from ..store.temporaries import scratch
+from ..store.temporaries import later
 from ..store.update import HostUpdate
-from . import payload, requested
+from . import hold, payload, requested
 from .run import Module, Target, Work, working
 
 REOPENED = ("rolled_back", "undone", "committed")
@@ -108,7 +108,12 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
     """
     looked = _look(target, raw, where)
     if isinstance(looked, Created):
-        target.open().sweep()  # the run that published it may have been killed then
+        store = target.open()  # the run that published it may have been killed then
+        store.sweep()
+        hold.settle(store.update(target.update_id))
+        if any(item.resource.versioned for item in looked.manifest.shadows) and versions.behind(store):
+            with store.lock("create", target.update_id, target.lock_timeout):
+                return replace(looked, warnings=looked.warnings + _catch_up(store))
         return looked
     if looked.there is None:  # what can be refused is, before a store is made
         _foresee(target, looked, reserve_percent)
@@ -155,16 +160,16 @@ def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
         path = str(missing.facts["path"])
     if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
-    with scratch() as workdir:
-        found, warnings = requested.expand(parsed, Context(target.update_id, target.host, workdir), target.host)
+    with later() as room:
+        found, warnings = requested.expand(parsed, Context(target.update_id, target.host, room), target.host)
     _require_git(found)
     return _Looked(parsed, found, warnings, path, store)
 
 
 def _foresee(target: Target, looked: _Looked, reserve_percent: int) -> list[tuple[Resource, Estimate]]:
     """What the resources come to. Raises what `create` would before it copies."""
-    with scratch() as workdir:
-        estimates = _estimates(looked.found, Context(target.update_id, target.host, workdir))
+    with later() as room:
+        estimates = _estimates(looked.found, Context(target.update_id, target.host, room))
     _check_space(looked.store, looked.there, estimates, reserve_percent)
     return estimates
 
@@ -203,6 +208,8 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
 
 def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
     found, warnings = requested.expand(parsed, work.context, work.store.host)
+    if any(item.versioned for item in found):
+        warnings += _catch_up(work.store)
     others = _estimates(found[1:], work.context)
 
     def allow(size: Estimate) -> None:
@@ -214,18 +221,37 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     shadows = tuple(one for one, dummy in made)
     secrets = {one.name: secret for one, secret in made if secret}
     manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request)
+    unheld = hold.reserve(work.update, hold.needed(work, shadows, reserve_percent), work.context.workdir)
+    warnings += (f"The space of the way back is not held: {unheld}",) if unheld else ()
     if work.update.state in REOPENED:
         work.update.archive()
-    work.update.publish(manifest, secrets)
+    hold.bring(work.update, work.context.workdir)
+    try:
+        work.update.publish(manifest, secrets)
+    except UmbraError:
+        hold.release(work.update)
+        raise
+    hold.settle(work.update)
     _remember(work, manifest)
-    if any(item.resource.versioned for item in shadows):
-        try:
-            versions.record(work.store, manifest)
-        except UmbraError as error:  # the shadows are published and good, whatever their Git history is
-            warnings = (*warnings, f"The Git history in the store was not written: {error}")
+    warnings += _record(work.store, manifest)
     store = work.store
     path = work.update.manifest_path
     return Created(manifest, store.path, changed=True, warnings=warnings, history=_lessons(store), path=path)
+
+
+def _record(store: Store, manifest: Manifest) -> tuple[str, ...]:
+    """Write the Git history of versioned shadows, or a warning."""
+    try:
+        versions.record(store, manifest)
+    except UmbraError as error:  # the shadows are published and good, whatever their Git history is
+        return (f"The Git history in the store was not written: {error}",)
+    return ()
+
+
+def _catch_up(store: Store) -> tuple[str, ...]:
+    """Write what a create that was killed after it had published could not. Called with the host's lock held."""
+    manifest = versions.behind(store)
+    return _record(store, manifest) if manifest else ()
 
 
 def _lessons(store: Store) -> tuple[dict[str, Any], ...]:

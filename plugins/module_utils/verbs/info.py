@@ -12,9 +12,11 @@ from typing import Any
 from ..errors import StoreMissing, UmbraError
 from ..store.store import Store
 from ..store.update import HostUpdate
-from . import hold, payload
+from . import hold, payload, rounds
 from .create import record
 from .run import Module, Target
+
+ROUNDS_SHOWN = 20  # the last ones
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,5 @@ def _one(update: HostUpdate) -> dict[str, Any]:
         "plan": plan.to_dict() if plan else None,
         "leases": update.leases().get("leases", []),
         "displaced": [update.displaced_path(round_) for round_ in update.displaced_rounds()],
+        "rounds": rounds.told(update)[-ROUNDS_SHOWN:],
     }

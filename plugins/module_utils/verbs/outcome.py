@@ -62,7 +62,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Restored:
-    """How it went on one host. `drifts` tells what differed before (in check mode: what would change)."""
+    """How it went on one host, in which round (0: none, in check mode). `undone` says that it was an undo; `drifts`
+    tells what differed before (in check mode: what would change)."""
 
     update_id: str
     host: str
@@ -75,6 +76,8 @@ class Restored:
     drifts: Mapping[str, Drift] = field(default_factory=dict)
     stopped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    round: int = 0
+    undone: bool = False
 
     @property
     def bad(self) -> list[Result]:
@@ -97,6 +100,7 @@ class Restored:
             "waves": self.waves,
             "resources": self._told_results(),
             "seconds": round(self.seconds, 3),
+            "round": self.round,
             "displaced": self.displaced,
             "undo": self._how_to_undo() if self.displaced else "",
             "stopped": list(self.stopped),
@@ -113,7 +117,8 @@ class Restored:
         return told
 
     def _how_to_undo(self) -> str:
-        return f"umbra.rollback.shadow_restore with update_id: {self.update_id}, undo: true, store: {self.store}"
+        undo = f"undo: true, round: {self.round}" if self.undone else "undo: true"
+        return f"umbra.rollback.shadow_restore with update_id: {self.update_id}, {undo}, store: {self.store}"
 
     def _complaint(self) -> str:
         well = sum(result.ok for result in self.results)

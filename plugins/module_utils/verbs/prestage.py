@@ -81,7 +81,6 @@ def prestage(target: Target, budget: Budget, reserve_percent: int = 100) -> Pres
         steps = _steps(work)
         size = _size(work, reserve_percent, budget)
         changed = hold.held(work.update) != size
-        hold.release(work.update)
         unheld = hold.reserve(work.update, size)
         memory = min(_spare_memory(), _unlimited(budget.memory))
         leases: list[Lease] = []
@@ -141,9 +140,8 @@ def _steps(work: Work) -> list[tuple[Shadow, Step]]:
 
 
 def _size(work: Work, reserve_percent: int, budget: Budget) -> int:
-    """Bytes to hold: as much as a restore sets aside at most."""
-    total = sum(shadow.bytes for shadow in work.update.manifest().shadows)
-    return min(total * reserve_percent // 100, _unlimited(budget.disk))
+    """Bytes to hold."""
+    return min(hold.needed(work, work.update.manifest().shadows, reserve_percent), _unlimited(budget.disk))
 
 
 def _asked(shadow: Shadow, step: Step) -> dict[str, Any]:

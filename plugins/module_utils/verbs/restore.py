@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from .. import version
 from ..effort.exert import LOW, TIERS, Effort, exerted
-from ..errors import ChangedBeforeRestore, ResourceUnknown, StateRefused, UmbraError
+from ..errors import ChangedBeforeRestore, InputError, ResourceUnknown, StateRefused, UmbraError
 from ..kernel import selected
 from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
@@ -26,7 +26,7 @@ from . import diff, hold
 from .attempts import Attempt, Attempts
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
 from .rounds import Round
-from .run import Module, Target, Work, looking, working
+from .run import Module, Target, Work, looking, save_plan, working
 
 T = TypeVar("T")
 WORKERS = 4
@@ -39,8 +39,8 @@ class Request:
     that one.
 
     A resource that fails is tried `max_attempts` times in all, `retry_delay` seconds after the first, then twice that.
-    `undo` goes back to what the last restore displaced. `unmet` are resources (host:name) of other hosts that failed.
-    `force` restores an update that was committed.
+    `undo` goes back to what the last restores displaced, or, with `round`, to what that one did. `unmet` are resources
+    (host:name) of other hosts that failed. `force` restores an update that was committed.
     """
 
     names: tuple[str, ...] = ()
@@ -48,6 +48,7 @@ class Request:
     max_attempts: int = 3
     retry_delay: float = 0.0
     undo: bool = False
+    round: int | None = None
     force: bool = False
     unmet: tuple[str, ...] = ()
 
@@ -61,6 +62,7 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         max_attempts=params["max_attempts"],
         retry_delay=params["retry_delay"],
         undo=params["undo"],
+        round=params["round"],
         force=params["force"],
         unmet=tuple(params["unmet"]),
     )
@@ -75,8 +77,11 @@ def restore(target: Target, request: Request) -> Restored:
     Raises StateRefused, ManifestMissing, ResourceUnknown, StoreLocked, and StoreCorrupt or ContentMissing when a shadow
     that is needed is damaged: then nothing was changed.
     """
-    with working(target, "undo" if request.undo else "restore") as work:
-        return _Restore(work, request).run()
+    with working(target, "undo" if request.undo else "restore", saves=False) as work:
+        job = _Restore(work, request)  # it refuses what makes no sense, before anything is given back
+        hold.release(work.update)  # from here on there is room, where the update has left none
+        save_plan(target, work.update)
+        return job.run()
 
 
 def check(target: Target, request: Request) -> Restored:
@@ -109,6 +114,7 @@ def check(target: Target, request: Request) -> Restored:
             job.plan.waves,
             seconds,
             drifts=drifts,
+            notes=tuple(job.notes),
         )
 
 
@@ -118,7 +124,7 @@ class _Restore:
     def __init__(self, work: Work, request: Request) -> None:
         self.work, self.request, self.update = work, request, work.update
         self._refuse_state()
-        self.round = Round(self.update, request.undo)
+        self.round = Round(self.update, request.undo, request.round)
         self.manifest = self._manifest()
         self.plan = self._plan()
         wanted = self._wanted()
@@ -138,6 +144,10 @@ class _Restore:
         state = self.update.state
         if state == "missing":
             self.update.manifest()  # raises ManifestMissing, which names the updates that are there
+        if self.request.round is not None and not self.request.undo:
+            raise InputError(
+                where="round", problem="it chooses what to undo", remedy="Give `undo: true` with it, or leave it out."
+            )
         if state == "committed" and not self.request.force:
             raise self._refused("rolled back", "All written since would be set aside; give `force: true` to do it.")
 
@@ -149,6 +159,11 @@ class _Restore:
         if not self.request.undo:
             return self.update.manifest()
         manifest = self.round.failed_state()
+        if manifest is None and self.request.round is not None:
+            known = ", ".join(map(str, self.update.displaced_rounds())) or "none"
+            raise self._refused(
+                "undone", f"Round {self.request.round} has set nothing aside that is kept; those that have: {known}."
+            )
         if manifest is None:
             raise self._refused("undone", "No restore has set anything aside, so there is nothing to bring back.")
         return manifest
@@ -173,8 +188,7 @@ class _Restore:
     def run(self) -> Restored:
         """All waves, or the one that was asked for; the failed state is kept before the first change."""
         begun = time.monotonic()
-        wave = self.request.wave
-        hold.release(self.update)
+        wave, was = self.request.wave, self.update.state
         if not (wave and self.round.prepared([step.name for step in self.steps])):
             with exerted(Effort(max(self._tiers.values(), key=TIERS.index, default=LOW))):
                 self._prepare()
@@ -186,6 +200,8 @@ class _Restore:
         self._learn(done.values())
         if wave is None or wave >= self.plan.waves:
             self._end()
+        if wave is None and was == self.update.state == "rolled_back" and not self.round.drifted:
+            self.notes.append(f"Update {self.update.update_id} was rolled back already, and nothing has changed since.")
         return self._restored(tuple(done.values()), time.monotonic() - begun)
 
     def _prepare(self) -> None:
@@ -441,7 +457,7 @@ class _Restore:
         stopped = self.round.stopped
         return Restored(
             update.update_id, update.host, self.work.store.path, update.state, results, self.plan.waves, seconds,
-            displaced, self.drifts, stopped, tuple(self.notes),
+            displaced, self.drifts, stopped, tuple(self.notes), self.round.number, self.request.undo,
         )  # fmt: skip
 
 

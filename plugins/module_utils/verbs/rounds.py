@@ -9,25 +9,34 @@ and ends with `restore-end`. One that did not end well is gone on with: what it 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import UmbraError
 from ..shadow import Manifest, Shadow
 from ..store.update import HostUpdate
 from .outcome import Result
+
+SHOWN = 20  # names
 
 
 class Round:
     """The round that a restore works in; `of` is the round whose displaced state an undo brings back."""
 
-    def __init__(self, update: HostUpdate, undo: bool) -> None:
-        """The unfinished round of the same kind, or the next one; nothing is written."""
+    def __init__(self, update: HostUpdate, undo: bool, chosen: int | None = None) -> None:
+        """The unfinished round of the same kind, or the next one; nothing is written.
+
+        An undo brings back what the round `chosen` set aside, whatever that was; None: see `_displaced_by`.
+        """
         self._update = update
         self.source = "displaced" if undo else "shadow"
         events = update.journal.events()
         begins = [event for event in events if event["event"] == "restore-begin"]
-        self._displaced = self._displaced_by(events) if undo else {}
+        self._displaced: dict[str, int] = {}
+        if undo:
+            self._displaced = self._displaced_by(events) if chosen is None else self._set_aside_by(chosen)
         self.resumed = bool(begins) and update.state in ("restoring", "failed") and begins[-1]["source"] == self.source
         if self.resumed:
             self.number: int = begins[-1]["round"]
@@ -36,6 +45,10 @@ class Round:
             self.number = max([event["round"] for event in begins], default=0) + 1
             self.of = max(self._displaced.values(), default=None) if undo else None
         self._events = [event for event in events if event.get("round") == self.number]
+
+    def _set_aside_by(self, number: int) -> dict[str, int]:
+        manifest = self._update.displaced(number)
+        return dict.fromkeys(manifest.names, number) if manifest else {}
 
     def _displaced_by(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """By name, the last round that set its failed state aside to go back to the shadow, since it was undone.
@@ -152,3 +165,33 @@ class JournaledSteps:
         """Write `step` down; it is on disk when this returns."""
         self._round.note_step(self._name, step, facts)
         self._done.add(step)
+
+
+def told(update: HostUpdate) -> list[dict[str, Any]]:
+    """What each round of `update` set aside, oldest first, for people; of a damaged one, the `problem`.
+
+    Raises StoreError.
+    """
+    sources = {e["round"]: e["source"] for e in update.journal.events() if e["event"] == "restore-begin"}
+    found: list[dict[str, Any]] = []
+    for number in update.displaced_rounds():
+        try:
+            manifest = update.displaced(number)
+        except UmbraError as error:  # the others can be brought back all the same
+            found.append({"round": number, "problem": str(error)})
+            continue
+        if manifest is None:
+            continue
+        names = manifest.names
+        found.append(
+            {
+                "round": number,
+                "by": "undo" if sources.get(number) == "displaced" else "rollback",
+                "created": manifest.created,
+                "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.created)),
+                "resources": list(names[:SHOWN]) + ([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []),
+                "bytes": sum(shadow.bytes for shadow in manifest.shadows),
+                "manifest": update.displaced_path(number),
+            }
+        )
+    return found

@@ -20,7 +20,7 @@ from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
 from ..store.dry import DryContents
 from ..store.store import Store
-from ..store.temporaries import scratch
+from ..store.temporaries import later
 from ..store.update import HostUpdate
 
 
@@ -93,14 +93,14 @@ class Work(HostWork):
 
 @contextmanager
 def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator[HostWork]:
-    """Open the store, take the host's lock, and make a private directory; all is given back at the end.
+    """Open the store, and take the host's lock; it is given back at the end.
 
     Raises StoreError, StoreLocked (naming the holder).
     """
     store = target.open(create)
     lock = store.lock(verb, target.update_id, target.lock_timeout)
-    with lock, store.workdir() as workdir, _telling(store) as progress:
-        yield HostWork(store, Context(target.update_id, target.host, workdir, progress=progress), dry=False)
+    with lock, store.room() as room, _telling(store) as progress:
+        yield HostWork(store, Context(target.update_id, target.host, room, progress=progress), dry=False)
 
 
 @contextmanager
@@ -117,20 +117,26 @@ def _telling(store: Store) -> Iterator[Progress]:
 
 
 @contextmanager
-def working(target: Target, verb: str, create: bool = False) -> Iterator[Work]:
-    """As `working_on_host`, for `target.update_id`; the host's part of an analysis is saved first."""
+def working(target: Target, verb: str, create: bool = False, saves: bool = True) -> Iterator[Work]:
+    """As `working_on_host`, for `target.update_id`; with `saves`, the host's part of an analysis is saved first."""
     with working_on_host(target, verb, create) as work:
         update = work.store.update(target.update_id)
-        if target.plan is not None and update.exists():
-            update.save_plan(target.plan)
+        if saves:
+            save_plan(target, update)
         yield Work(work.store, work.context, False, update, target.plan or update.plan())
+
+
+def save_plan(target: Target, update: HostUpdate) -> None:
+    """Keep the host's part of an analysis, so that the host can go back alone. Raises NoSpace, StoreError."""
+    if target.plan is not None and update.exists():
+        update.save_plan(target.plan)
 
 
 @contextmanager
 def looking(target: Target) -> Iterator[Work]:
     """As `working`, for check mode and reports: no lock is taken, and nothing is written anywhere in the store."""
     store = target.open()
-    with scratch() as workdir:
+    with later() as room:
         update = store.update(target.update_id)
-        context = Context(target.update_id, target.host, workdir)
+        context = Context(target.update_id, target.host, room)
         yield Work(store, context, True, update, target.plan or update.plan())

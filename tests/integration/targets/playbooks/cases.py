@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, try_all
+from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, Run, expect, try_all
 
 FAIL_ON_H2 = "\n- name: Break\n  ansible.builtin.fail:\n  when: inventory_hostname == 'h2'\n"
 COMMON = ("-e", f"umbra_update_id={UPDATE_ID}", "-e", "umbra_store={{ root }}/store")
@@ -93,6 +93,26 @@ def guarded_from_the_command_line(root: Path) -> None:
     assert lab.states() == {"h1": (OLD, "rolled_back"), "h2": (OLD, "rolled_back")}, lab.states()
 
 
+def two_go_back_at_once(root: Path) -> None:
+    """Two people at two controllers: the waves of one come between those of the other, and both end well, or the one
+    that came too late is told so. Once only what the update left is set aside."""
+    lab = make(root)
+    only_h1 = (*COMMON, "-e", "umbra_hosts=h1")
+    expect(lab.play("umbra.rollback.begin", *only_h1, *WHAT), 0)
+    host = lab.hosts["h1"]
+    (host.etc / "shop.conf").write_text("version = 2\n")
+    host.database.write_bytes(b"")
+    both = [lab.start("umbra.rollback.rollback", *only_h1) for _number in range(2)]
+    runs = [Run(one.returncode, output) for one in both for output in [one.communicate(timeout=300)[0]]]
+    assert lab.states()["h1"] == (OLD, "rolled_back"), [run.output for run in runs]
+    late = "is left as it is, since its update is rolled"
+    assert any(run.status == 0 for run in runs), [run.output for run in runs]
+    assert all(run.status == 0 or late in run.text for run in runs), [run.output for run in runs]
+    displaced = list((host.store / "updates" / UPDATE_ID).rglob("displaced-*.json"))
+    assert [path.name for path in displaced] == ["displaced-1.json"]
+    assert len(json.loads(displaced[0].read_text())["shadows"]) == 2
+
+
 def nobody_has_it(root: Path) -> None:
     """An id with a typing error is an error, not a success."""
     lab = make(root)
@@ -111,6 +131,7 @@ if __name__ == "__main__":
             nobody_begins_when_one_cannot,
             analyzed_before_and_after,
             guarded_from_the_command_line,
+            two_go_back_at_once,
             nobody_has_it,
         ]
     )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info, requested
+from ansible_collections.umbra.rollback.plugins.module_utils.store import versions
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info, requested, restore
+from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.store.helpers import fork
 
 from .conftest import Shop, touched
 
@@ -225,9 +228,60 @@ def test_git_shows_what_each_update_changed(shop: Shop) -> None:
     create.create(shop.target("u1"), versioned)
     (shop.config / "main.conf").write_text("version = 1.1\n")
     create.create(shop.target("u2"), versioned)
-    argv = ["git", "--git-dir", str(shop.store / "versions.git"), "log", "-p"]
-    log = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    log = history(shop)
     assert "-version = 1\n+version = 1.1\n" in log and "u2" in log
+
+
+@pytest.mark.parametrize("again", ["u1", "u2"])
+def test_what_a_killed_create_did_not_put_into_the_git_history_the_next_one_does(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    """The same one, run again, or that of the next update: killed between the manifest and the history."""
+    versioned = [{**shop.resources()[1], "versioned": True}]
+    create.create(shop.target("u0"), versioned)
+    (shop.config / "main.conf").write_text("version = 1.1\n")
+    child = fork()
+    if not child:
+        monkeypatch.setattr(versions, "record", lambda *_args: os._exit(9))
+        create.create(shop.target("u1"), versioned)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert "u1" not in history(shop)
+    if again == "u2":
+        (shop.config / "main.conf").write_text("version = 1.2\n")
+    assert create.create(shop.target(again), versioned).warnings == ()
+    log = history(shop)
+    assert "-version = 1\n+version = 1.1\n" in log and "u1" in log
+    assert ("-version = 1.1\n+version = 1.2\n" in log) == (again == "u2")
+    assert create.create(shop.target("u1"), versioned).existing
+    assert history(shop) == log, "what is recorded is not recorded again"
+
+
+def history(shop: Shop) -> str:
+    """What people see."""
+    argv = ["git", "--git-dir", str(shop.store / "versions.git"), "log", "-p"]
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_a_temporary_directory_is_only_needed_by_what_uses_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full or read-only /tmp refuses nothing that can do without: not check mode, not a query, not the verb."""
+    monkeypatch.setattr(tempfile, "tempdir", str(shop.service / "is a file"))
+    pattern = {"query": {"type": "file", "pattern": f"{shop.config}*"}}
+    assert create.check(shop.target(), [pattern]).changed
+    assert create.create(shop.target(), [pattern]).changed
+    shop.update()
+    assert restore.check(shop.target(), restore.Request()).changed
+    assert shop.restore().state == "rolled_back"
+    dump = {
+        "name": "dump",
+        "type": "command",
+        "create": ["sh", "-c", "touch $UMBRA_SHADOW/it"],
+        "restore": ["true"],
+        "drift": ["false"],
+    }
+    create.create(shop.target("u2"), [dump])
+    (told,) = restore.check(shop.target("u2"), restore.Request()).notes
+    assert "dump can't be compared" in told and "No private directory can be made in" in told
 
 
 def test_no_digest_depends_on_a_secret(shop: Shop) -> None:

@@ -10,7 +10,7 @@ import os
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
 from ansible_collections.umbra.rollback.plugins.module_utils.plan import Plan, Step
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, prestage
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, hold, prestage
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.prestage import Budget
 
 from .conftest import Shop, touched
@@ -44,11 +44,35 @@ def test_each_tier_gets_what_it_asks_for_or_a_reason(shop: Shop) -> None:
 
 def test_space_is_really_held(shop: Shop) -> None:
     made = shop.shadow()
+    held = shop.store / "updates/u1/web1/reserve"
+    before = held.stat()
+    assert before.st_blocks * 512 >= before.st_size, "blocks are allocated, not only a length"
+    assert before.st_size > sum(shadow.bytes for shadow in made.manifest.shadows) + hold.WRITTEN
     done = prestage.prestage(shop.target(), Budget())
-    assert done.held_bytes == sum(shadow.bytes for shadow in made.manifest.shadows)
-    (held,) = shop.store.rglob("reserve")
-    assert held.stat().st_blocks * 512 >= done.held_bytes, "blocks are allocated, not only a length"
+    assert done.held_bytes == before.st_size, "the shadows hold it already"
+    assert held.stat().st_ino == before.st_ino, "and it is never given away meanwhile"
     assert not prestage.prestage(shop.target(), Budget()).changed
+    less = prestage.prestage(shop.target(), Budget(), reserve_percent=50)
+    assert less.changed and 0 < held.stat().st_size == less.held_bytes < before.st_size
+    assert prestage.prestage(shop.target(), Budget()).held_bytes == before.st_size
+
+
+def test_without_prestaging_it_is_held_until_the_way_back_or_the_commit(shop: Shop) -> None:
+    shop.shadow()
+    assert list(shop.store.rglob("reserve*"))
+    commit.commit(shop.target(), None, None)
+    assert not list(shop.store.rglob("reserve*"))
+    create.create(shop.target("u2"), shop.resources(), reserve_percent=0)
+    assert not list(shop.store.rglob("reserve*")), "who says that the update changes nothing"
+
+
+def test_a_create_that_was_killed_before_it_had_settled_is_settled_by_the_next(shop: Shop) -> None:
+    shop.shadow()
+    held = shop.store / "updates/u1/web1/reserve"
+    size = held.stat().st_size
+    held.rename(f"{held}.tmp")
+    assert shop.shadow().existing
+    assert held.stat().st_size == size and not list(shop.store.rglob("reserve.tmp"))
 
 
 def test_the_budget_caps_it(shop: Shop) -> None:
@@ -62,7 +86,7 @@ def test_more_than_there_is_is_refused(shop: Shop) -> None:
     shop.shadow()
     with pytest.raises(errors.NoSpace):
         prestage.prestage(shop.target(), Budget(), reserve_percent=1 << 40)
-    assert not list(shop.store.rglob("reserve"))
+    assert hold.held(shop.target().open().update("u1")), "what was held before is still"
 
 
 @pytest.mark.parametrize("budget", [{"cpu": 1}, {"disk": -1}, {"disk": "1G"}, {"memory": True}])
@@ -90,7 +114,8 @@ def test_only_an_open_update_is_prestaged(shop: Shop) -> None:
 def test_check_mode_takes_nothing(shop: Shop) -> None:
     shop.shadow()
     before = touched(shop.root)
-    assert prestage.check(shop.target(), Budget()).changed
+    assert not prestage.check(shop.target(), Budget()).changed
+    assert prestage.check(shop.target(), Budget(), reserve_percent=10).changed
     assert touched(shop.root) == before
 
 
