@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..providers.base import Drift
+from ..store.repair import Repaired
 
 RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed", "untouched", "would_restore"
 
@@ -70,6 +71,7 @@ class Restored:
     drifts: Mapping[str, Drift] = field(default_factory=dict)
     stopped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    repaired: tuple[Repaired, ...] = ()
 
     @property
     def bad(self) -> list[Result]:
@@ -96,6 +98,7 @@ class Restored:
             "undo": self._how_to_undo() if self.displaced else "",
             "stopped": list(self.stopped),
             "notes": list(self.notes),
+            "repaired": [repaired.to_dict() for repaired in self.repaired],
         }
         return {**told, "msg": self._complaint()} if self.bad else told
 
