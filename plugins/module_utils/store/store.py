@@ -25,7 +25,8 @@ from .temporaries import Temporaries
 from .update import DROPPED, HostUpdate, parse_name
 
 FORMAT = "umbra-store 1"
-FORMAT_TEXT = f"{FORMAT}\nsha256:{hashlib.sha256(FORMAT.encode()).hexdigest()}\n"
+FORMAT_PROOF = f"sha256:{hashlib.sha256(FORMAT.encode()).hexdigest()}"
+FORMAT_TEXT = f"{FORMAT}\n{FORMAT_PROOF}\n"
 COLLECT_WAIT = 10.0  # seconds that garbage collection waits for verbs, and reading waits for it
 SECONDS_A_DAY = 86400.0
 
@@ -66,9 +67,7 @@ class Store:
                 store._make()
             elif found is None:
                 raise StoreMissing(path=path)
-            elif not set(found.split("\n")) & set(
-                FORMAT_TEXT.split("\n")[:2]
-            ):  # either line proves it, if one is damaged
+            elif found.partition("\n")[0] != FORMAT and FORMAT_PROOF not in found:  # one of both may be damaged
                 raise StoreFormatUnknown(path=os.path.join(path, "FORMAT"), found=found.strip()[:80], known=FORMAT)
         return store
 

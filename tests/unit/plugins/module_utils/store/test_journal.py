@@ -84,7 +84,7 @@ def test_a_damaged_line_is_refused_and_told(journal: Journal, path: Path, line: 
     for damaged in (first + line + b"\n" + second, first + line + b"\n"):
         path.write_bytes(damaged)
         for call in (journal.events, journal.check, lambda: Journal(str(path), "").append("three")):
-            with pytest.raises(JournalDamaged, match=f"{path}, line 2, is damaged: .*move it away"):
+            with pytest.raises(JournalDamaged, match=f"{path}, line 2 is damaged: .*move it away"):
                 call()
         assert path.read_bytes() == damaged
 
