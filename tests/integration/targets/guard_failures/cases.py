@@ -104,7 +104,26 @@ ESCALATE = """
   loop: "{{ guard_unrestored }}"
 """
 
+KEY = "nobody reads this key"
+# The first byte of every pack: a disk that fails while the update runs.
+DAMAGE = """
+- name: Damage the shadows
+  ansible.builtin.shell: for pack in {{ root }}/store/packs/*.pack; do printf X | dd of=$pack conv=notrunc; done
+- name: Break
+  ansible.builtin.fail:
+"""
+
 CASES = [
+    Case(
+        "a damaged shadow is mended from the replica, and the key of the store is nowhere",
+        {"h1": BACK},
+        2,
+        upgrade=UPGRADE + DAMAGE,
+        guard={"guard_store_key": KEY, "guard_replicas": ["{{ root }}/replica"], "guard_prestage": True},
+        arguments=["-vvv"],
+        says=["was damaged or missing: taken from ", "h1 is back"],
+        never=[KEY],
+    ),
     Case(
         "every host in its own way, scope host",
         {
