@@ -209,8 +209,8 @@ class Repair:
         if self._dry:
             return
         self._link_aside(path)
-        with files.explained(self._store.path, os.path.basename(path), len(data)):
-            files.publish(path, data)
+        with self._store.workdir() as room, files.explained(self._store.path, os.path.basename(path), len(data)):
+            files.publish(path, data, os.path.join(room, "record"))
 
     def _aside(self, path: str) -> str:
         """A free name for the damaged file `path`. Raises OSError."""

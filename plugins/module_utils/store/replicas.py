@@ -13,6 +13,7 @@ from functools import cached_property
 from .. import canonical
 from ..errors import InputError, ReplicaUnusable, StoreCorrupt, StoreError
 from ..present import is_there
+from ..shadow import Manifest
 from . import files, reach
 from .objects import ObjectContents
 from .packs import DIGEST, Pack, Place
@@ -36,6 +37,7 @@ class Replicas:
         self._wait = wait
         self.troubles: list[str] = []
         self._required: list[Store] | None = None
+        self._reached: list[Store] | None = None
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -62,11 +64,12 @@ class Replicas:
 
     def reachable(self) -> list[Store]:
         """Those that can be used; `troubles` has the others."""
-        found = []
-        for path in self.paths:
-            with self._going_on(path):
-                found.append(self._open(path, create=False))
-        return found
+        if self._reached is None:
+            self._reached = []
+            for path in self.paths:
+                with self._going_on(path):
+                    self._reached.append(self._open(path, create=False))
+        return self._reached
 
     def make_room(self, update: HostUpdate) -> None:
         """What they have of an earlier attempt with this update_id goes aside. Raises ReplicaUnusable."""
@@ -88,13 +91,13 @@ class Replicas:
             with self._going_on(replica.path):
                 self._mirror(replica, update, forget)
 
-    def drop(self, update_ids: Iterable[str]) -> None:
-        """Let go of these updates there; what fails is but a trouble."""
+    def drop(self, manifest: Manifest) -> None:
+        """Let go of the attempt that has this manifest there; what fails is but a trouble."""
         for replica in self.reachable():
-            for update_id in update_ids:
-                with self._going_on(replica.path), replica.lock("drop", update_id, self._wait):
-                    for update in _of(replica, update_id):
-                        replica.drop(update)
+            with self._going_on(replica.path), replica.lock("drop", manifest.update_id, self._wait):
+                for one in replica.directories():
+                    if (one.update_id, one.host) == (manifest.update_id, manifest.host) and _has(one, manifest):
+                        replica.drop(one)
 
     def collect(self, grace: float, now: float) -> None:
         """Collect garbage there, by what they themselves have manifests of; what fails is but a trouble."""
@@ -156,9 +159,6 @@ class Replicas:
             if forget:
                 theirs.forget_secrets()
                 theirs.forget_displaced()
-                for attempt in _of(replica, update.update_id):
-                    if attempt.attempt is not None:
-                        replica.drop(attempt)
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:
@@ -220,6 +220,8 @@ def _copy_records(ours: HostUpdate, theirs: HostUpdate) -> None:
             theirs.take_record(name, data)
 
 
-def _of(store: Store, update_id: str) -> list[HostUpdate]:
-    """All attempts of an update of this host."""
-    return [one for one in store.directories() if (one.update_id, one.host) == (update_id, store.host)]
+def _has(update: HostUpdate, manifest: Manifest) -> bool:
+    try:
+        return update.manifest() == manifest
+    except StoreError:
+        return False  # nobody knows what it is, so it stays

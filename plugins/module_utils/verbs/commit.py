@@ -57,7 +57,6 @@ def commit(target: Target, keep_last: int | None, keep_days: float | None) -> Co
         prune.drop_attempts(work, target.update_id)
         dropped = prune.apply_retention(work, keep_last, keep_days)
         work.replicas.follow(work.update, forget=True)
-        work.replicas.drop(dropped)
         store, warnings = work.store.path, tuple(work.replicas.troubles)
         return Committed(target.update_id, target.host, store, changed or bool(dropped), tuple(dropped), warnings)
 

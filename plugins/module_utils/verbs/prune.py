@@ -75,7 +75,6 @@ def prune(target: Target, request: Request) -> Pruned:
         dropped = [_drop_named(work, target.update_id)] if target.update_id else []
         dropped += apply_retention(work, request.keep_last, request.keep_days)
         kept = _kept_open(work.store)
-        work.replicas.drop(dropped)
         replicas = work.replicas
     store = target.open()  # garbage collection waits for the locks of all hosts, so this host's is given back first
     found = store.collect(request.grace, time.time()) if request.garbage else None
@@ -171,9 +170,11 @@ def _refuse(update: HostUpdate) -> None:
 
 
 def _drop(work: HostWork, update: HostUpdate) -> None:
-    for shadow in update.manifest().shadows:
+    manifest = update.manifest()
+    for shadow in manifest.shadows:
         work.provider(shadow.type).forget(shadow)
     work.store.drop(update)
+    work.replicas.drop(manifest)
 
 
 def _kept_open(store: Store) -> list[str]:

@@ -26,7 +26,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.verbs.outcome impor
 from .conftest import Shop, touched
 
 SEED = int(os.environ.get("UMBRA_TEST_SEED", time.time_ns() % 1_000_000))
-FLIPS = int(os.environ.get("UMBRA_TEST_FLIPS", "3"))
+FLIPS = int(os.environ.get("UMBRA_TEST_FLIPS", "2"))
 HOST = "updates/u1/web1"
 KINDS = [
     "FORMAT",
@@ -99,12 +99,19 @@ def flip(path: Path, offset: int, bit: int) -> None:
 
 
 def trials(store: Path, kind: str, count: int) -> Iterator[tuple[str, int, int]]:
-    """Which bits of files of that kind: a path in the store, an offset and a bit."""
+    """Which bits of files of that kind: a path in the store, an offset and a bit.
+
+    What is between two contents of a pack means nothing, and is left alone.
+    """
     chance = random.Random(f"{SEED} {kind}")
     paths = sorted(path for path in store.glob(kind) if path.is_file() and path.stat().st_size)
+    packs = {pack.name: list(pack.entries()) for pack in Store.open(str(store), "web1").contents.packs.all()}
     for _number in range(count):
         path = chance.choice(paths)
-        yield str(path.relative_to(store)), chance.randrange(path.stat().st_size), chance.randrange(8)
+        start, size = 0, path.stat().st_size
+        if path.suffix == ".pack":
+            start, size = chance.choice([place for _digest, place in packs[path.stem] if place.length])
+        yield str(path.relative_to(store)), start + chance.randrange(size), chance.randrange(8)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["alone", "replica"])
@@ -135,7 +142,7 @@ def test_one_bit_is_refused_or_mended_or_does_not_matter(flipped: Flipped, kind:
             continue
         assert not done.bad, f"{where}: {done.to_dict()}"
         assert flipped.shop.state() == flipped.before, where
-        assert problems or name.startswith(HARMLESS) or name.endswith(".pack"), f"{where}: verify found nothing"
+        assert problems or name.startswith(HARMLESS), f"{where}: verify found nothing"
         if done.repaired:
             assert problems and any("taken from" in note for note in done.notes), where
             assert not found(flipped.shop.store), where
@@ -146,14 +153,10 @@ def test_one_bit_is_refused_or_mended_or_does_not_matter(flipped: Flipped, kind:
 def test_reading_the_store_back_finds_every_bit(flipped: Flipped, kind: str) -> None:
     store = flipped.shop.store
     assert found(store) == ()
-    gaps = 0
-    for name, offset, bit in trials(flipped.good, kind, 10 * FLIPS):
+    for name, offset, bit in trials(flipped.good, kind, 5 * FLIPS):
         flip(store / name, offset, bit)
-        problems = found(store)
-        gaps += not problems
-        assert problems or name.endswith(".pack"), f"UMBRA_TEST_SEED={SEED}: bit {bit} of byte {offset} of {name}"
+        assert found(store), f"UMBRA_TEST_SEED={SEED}: bit {bit} of byte {offset} of {name}"
         flip(store / name, offset, bit)
-    assert gaps < 3 * FLIPS, "what is between two contents of a pack means nothing, but there is little of it"
 
 
 def found(path: Path) -> tuple[str, ...]:

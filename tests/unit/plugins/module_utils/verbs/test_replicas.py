@@ -297,6 +297,16 @@ def test_a_commit_lets_go_of_the_same_there(far: Far) -> None:
     assert [(one.update_id, one.state) for one in replica.updates()] == [("u2", "committed")]
 
 
+def test_what_is_let_go_there_is_that_attempt_alone(far: Far) -> None:
+    far.shadow()
+    commit.commit(far.later(), None, None)
+    (far.config / "main.conf").write_text("version = 1.5\n")
+    second = far.shadow()
+    assert prune.prune(far.later(update_id=""), prune.Request(keep_last=0, garbage=False)).dropped == ("u1",)
+    replica = Store.open(str(far.replica), "web1")
+    assert [(one.attempt, one.manifest() == second.manifest) for one in replica.hosts_updates()] == [(None, True)]
+
+
 def test_garbage_goes_there_too_but_never_what_the_store_lost(far: Far) -> None:
     far.shadow()
     commit.commit(far.later(), None, None)
