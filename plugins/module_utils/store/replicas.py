@@ -44,8 +44,7 @@ class Replicas:
         """Directories of the replicas. Raises InputError."""
         if self._given is None:
             return self._known
-        for path in self._given:
-            self._check_path(path)
+        check_paths(self._store.path, self._given)
         return tuple(dict.fromkeys(os.path.abspath(path) for path in self._given))
 
     def remember(self) -> None:
@@ -129,12 +128,6 @@ class Replicas:
             return ()
         return tuple(raw["replicas"])
 
-    def _check_path(self, path: str) -> None:
-        mine, other = (os.path.join(os.path.realpath(one), "") for one in (self._store.path, path))
-        if mine.startswith(other) or other.startswith(mine):
-            problem = f"{path} is the store itself, or in it, or around it"
-            raise InputError(where="replicas", problem=problem, remedy="Name a directory elsewhere.")
-
     def _open(self, path: str, create: bool) -> Store:
         replica = Store.open(path, self._store.host, create)
         replica.seal = self._store.seal
@@ -176,6 +169,15 @@ class Replicas:
                 yield
         except ReplicaUnusable as error:
             self.troubles.append(str(error))
+
+
+def check_paths(store: str, paths: Iterable[str]) -> None:
+    """Raise InputError for a replica that is no other directory than `store`."""
+    for path in paths:
+        mine, other = (os.path.join(os.path.realpath(one), "") for one in (store, path))
+        if mine.startswith(other) or other.startswith(mine):
+            problem = f"{path} is the store itself, or in it, or around it"
+            raise InputError(where="replicas", problem=problem, remedy="Name a directory elsewhere.")
 
 
 def copy_contents(source: ObjectContents, target: ObjectContents, needed: Iterable[bytes]) -> None:

@@ -40,7 +40,8 @@ class Seal:
         return Seal(strict=False)
 
     def close(self, body: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """`body`, which has neither `checksum` nor `mac`, with what proves it."""
+        """`body`, which has neither `checksum` nor `mac`, as it will be read back, with what proves it."""
+        body = json.loads(canonical.dumps(body))  # keys that are numbers are sorted as such, and come back as text
         text = _text(body, place)
         closed = {**body, CHECKSUM: _checksum(text)}
         return {**closed, MAC: _mac(self._key, text)} if self._key else closed

@@ -187,16 +187,13 @@ class HostUpdate:
 
     def record(self, name: str) -> bytes | None:
         """The bytes of one of the files here, which are whole; None when it isn't there. Raises StoreError."""
-        path = os.path.join(self.path, name)
-        with files.explained(self._contents.path):
-            try:
-                data = files.read(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        data = self._bytes(name)
+        if data is None:
+            return None
         if name == JOURNAL:
             self.journal.check()
             return data[: data.rfind(b"\n") + 1]
-        self._seal.read(data, self._place(name), path)
+        self._seal.read(data, self._place(name), os.path.join(self.path, name))
         return data
 
     def take_record(self, name: str, data: bytes) -> None:
@@ -228,13 +225,15 @@ class HostUpdate:
 
     def _load(self, name: str) -> Any:
         """The value in the file `name`; None when there is no such file. Raises StoreCorrupt, StoreError."""
-        path = os.path.join(self.path, name)
+        data = self._bytes(name)
+        return None if data is None else self._seal.read(data, self._place(name), os.path.join(self.path, name))
+
+    def _bytes(self, name: str) -> bytes | None:
         with files.explained(self._contents.path):
             try:
-                data = files.read(path)
+                return files.read(os.path.join(self.path, name))
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return self._seal.read(data, self._place(name), path)
 
     def _place(self, name: str) -> str:
         """Whose the file `name` is: an ended attempt keeps what it was written as."""

@@ -20,7 +20,7 @@ from ..providers.base import INCREMENTAL, Estimate
 from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
-from ..store.replicas import Replicas
+from ..store.replicas import Replicas, check_paths
 from ..store.store import Store
 from ..store.temporaries import scratch
 from ..store.update import HostUpdate
@@ -177,6 +177,7 @@ def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
         path = store.path
     except StoreMissing as missing:
         path = str(missing.facts["path"])
+    check_paths(path, target.replicas or ())
     if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
     with scratch() as workdir:

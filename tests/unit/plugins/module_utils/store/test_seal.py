@@ -36,6 +36,11 @@ def test_a_record_comes_back_and_says_how_it_is_proven(key: str | None) -> None:
     assert Seal(key).lenient().open(closed, "u1/web1/plan.json", "/p") == BODY
 
 
+def test_keys_that_are_numbers_come_back_as_text() -> None:
+    closed = Seal().close({"rounds": {2: "b", 10: "a"}}, "here")
+    assert Seal().read(canonical.dumps(closed), "here", "/p") == {"rounds": {"2": "b", "10": "a"}}
+
+
 @pytest.mark.parametrize("key", [None, KEY])
 def test_any_change_is_damage(key: str | None) -> None:
     seal, closed = Seal(key), Seal(key).close(BODY, "here")

@@ -191,10 +191,11 @@ def test_a_replica_that_can_not_be_written_is_told_before_anything_is_shadowed(f
 
 @pytest.mark.parametrize("path", ["store", "store/replica", ".", "link"])
 def test_a_replica_is_elsewhere(far: Far, path: str) -> None:
-    far.store.mkdir()
     (far.root / "link").symlink_to("store")
-    with pytest.raises(InputError, match="is the store itself, or in it, or around it"):
-        create.create(far.target(replicas=(str(far.root / path),)), far.resources())
+    for verb in (create.create, create.check):
+        with pytest.raises(InputError, match="is the store itself, or in it, or around it"):
+            verb(far.target(replicas=(str(far.root / path),)), far.resources())
+    assert not far.store.exists()
 
 
 def test_a_replica_that_is_remembered_and_away_is_not_made_anew(far: Far) -> None:
