@@ -121,7 +121,8 @@ CASES = [
         upgrade=UPGRADE + DAMAGE,
         guard={"guard_store_key": KEY, "guard_replicas": ["{{ root }}/replica"], "guard_prestage": True},
         arguments=["-vvv"],
-        says=["was damaged or missing: taken from ", "h1 is back"],
+        play={"vars": {"ansible_inject_invocation": True}},  # with it, every task shows what it was given
+        says=['"store_key": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"', "was damaged or missing: taken from ", "h1 is back"],
         never=[KEY],
     ),
     Case(
