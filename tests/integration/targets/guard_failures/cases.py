@@ -122,7 +122,11 @@ CASES = [
         guard={"guard_store_key": KEY, "guard_replicas": ["{{ root }}/replica"], "guard_prestage": True},
         arguments=["-vvv"],
         play={"vars": {"ansible_inject_invocation": True}},  # with it, every task shows what it was given
-        says=['"store_key": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"', "was damaged or missing: taken from ", "h1 is back"],
+        says=[
+            '"store_key": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"',
+            "was damaged or missing: taken from ",
+            "h1 is back",
+        ],
         never=[KEY],
     ),
     Case(
