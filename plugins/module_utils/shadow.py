@@ -195,5 +195,5 @@ class Manifest:
         try:
             shadows = tuple(Shadow.from_dict(shadow) for shadow in raw["shadows"])
             return cls(raw["update_id"], raw["host"], raw["created"], shadows, raw["engine"], raw["request"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise StoreCorrupt(path=path, problem=f"it lacks {error}") from error

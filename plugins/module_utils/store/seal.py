@@ -51,7 +51,10 @@ class Seal:
         if not isinstance(raw, dict):
             raise StoreCorrupt(path=path, problem="it is not a JSON object")
         body = {key: value for key, value in raw.items() if key not in (CHECKSUM, MAC)}
-        text = _text(body, place)
+        try:
+            text = _text(body, place)
+        except RecursionError as error:
+            raise StoreCorrupt(path=path, problem=f"it is nested too deeply: {error}") from error
         if raw.get(CHECKSUM) != _checksum(text):
             raise StoreCorrupt(path=path, problem="its checksum does not match what it says")
         if self._strict:
