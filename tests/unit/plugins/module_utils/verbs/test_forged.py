@@ -129,6 +129,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a parent that leads up": lambda body: CONFIG(body)["data"].update(parent="/srv/../etc"),
     "a parent that is relative": lambda body: CONFIG(body)["data"].update(parent="etc"),
     "files that no database has": lambda body: DATABASE(body)["data"].update(files={"/../evil": "0" * 64}),
+    "a file that no database has": lambda body: DATABASE(body)["data"].update(files={"-evil": "0" * 64}),
     "a command with a NUL": lambda body: SERVICE(body)["resource"].update(restore=["/bin/sh", "a\0b"]),
     "another update": lambda body: body.update(update_id="../u1"),
     "another host": lambda body: body.update(host="../web1"),

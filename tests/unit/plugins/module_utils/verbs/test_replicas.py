@@ -158,6 +158,19 @@ def test_the_second_replica_helps_where_the_first_can_not(far: Far, tmp_path: Pa
     assert {one.source for one in done.repaired} == {replicas[1]}
 
 
+def test_a_replica_of_another_attempt_does_not_help(far: Far) -> None:
+    far.shadow()
+    other = Far(far.root / "other")
+    other.shadow()
+    for shop in (far, other):
+        Store.open(str(shop.store), "web1").update("u1").save_leases({"leases": []})
+    shutil.rmtree(far.replica / "updates")
+    shutil.copytree(other.store / "updates", far.replica / "updates")
+    flip(far.store / "updates/u1/web1/leases.json")
+    with pytest.raises(StoreCorrupt, match="leases.json is damaged"):
+        far.back()
+
+
 def test_a_replica_that_is_away_does_not_stop_a_way_back(far: Far) -> None:
     before = far.state()
     far.shadow()
