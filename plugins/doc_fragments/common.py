@@ -21,6 +21,21 @@ options:
       - Directory of the store on the host.
       - The default is C(/var/lib/umbra) for root, and C($XDG_STATE_HOME/umbra) or C(~/.local/state/umbra) for others.
     type: path
+  store_key:
+    description:
+      - Secret of at least 16 characters that proves who wrote the records of the store. With it every manifest, plan and
+        journal carries an HMAC-SHA256, and one that was edited, or written with another key or none, is refused.
+      - It is never stored, so every task on what was written with it has to be given it. Keep it in a vault.
+    type: str
+  replicas:
+    description:
+      - Directories on the host, on other disks or mounted from other machines, that each hold a copy of the host's part
+        of the store. M(umbra.rollback.shadow_create) copies to them, and the update must not start when one can't be
+        written; other modules have them follow as far as they can be reached, and warn otherwise. What is damaged or
+        lost in the store is taken from the first that has it good.
+      - The default is what the last M(umbra.rollback.shadow_create) on this host was told; an empty list means none.
+    type: list
+    elements: path
   host:
     description:
       - Name below which the shadows of this host lie in the store.

@@ -22,6 +22,8 @@ RESULT_BYTES = 60 << 10  # a module's result stays under 64 KiB, with room for w
 COMMON: Mapping[str, Mapping[str, Any]] = {
     "update_id": {"type": "str", "required": True},
     "store": {"type": "path"},
+    "store_key": {"type": "str", "no_log": True},
+    "replicas": {"type": "list", "elements": "path"},
     "host": {"type": "str"},
     "lock_timeout": {"type": "float", "default": 60.0},
     "kernel": {"type": "str", "choices": ["auto", "native", "pure"], "default": "auto"},
@@ -47,7 +49,16 @@ def target(params: Mapping[str, Any]) -> Target:
         check_update_id(update_id)
     plan = Plan.from_dict(params["plan"], "the plan of this run") if params.get("plan") else None
     host = params.get("host") or os.uname().nodename
-    return Target(update_id or "", host, params.get("store"), params["lock_timeout"], plan)
+    replicas = params.get("replicas")
+    return Target(
+        update_id or "",
+        host,
+        params.get("store"),
+        params["lock_timeout"],
+        plan,
+        params.get("store_key"),
+        None if replicas is None else tuple(replicas),
+    )
 
 
 def conclude(module: Module, call: Callable[[Target], dict[str, Any]]) -> NoReturn:

@@ -86,15 +86,41 @@ class StoreFormatUnknown(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """{path} is damaged: {problem}. Nothing was changed. Restore this file from a replica of the store, or leave
-    the resource out with `resources`."""
+    """{path} is damaged: {problem}. Nothing was changed. Name `replicas` that have it, restore this file from a copy of
+    the store, or leave the resource out with `resources`."""
 
     code = "store-corrupt"
 
 
+class JournalDamaged(StoreCorrupt):
+    """{path} is damaged: {problem}. So nobody knows how far the last restore came, and nothing was changed. Name
+    `replicas` that have this file; without any, move it away and run again: all that is there now is set aside
+    first."""
+
+    code = "journal-damaged"
+
+
+class ManifestForged(StoreCorrupt):
+    """{path} was not written with this `store_key`: {problem}. Either the key is another one, or somebody edited the
+    file. Nothing was changed. Give the right key, or bring the file back from a replica."""
+
+    code = "manifest-forged"
+
+
+class StoreKeyMissing(StoreError):
+    """{path} was written with a `store_key`. Nothing was changed. Give that key."""
+
+    code = "store-key-missing"
+
+
+class ReplicaUnusable(StoreError):
+    """The replica {path} can't be used: {problem}. {remedy}"""
+
+    code = "replica-unusable"
+
+
 class ContentMissing(StoreError):
-    """Content {digest} is missing from the store {path}. Nothing was changed. Restore it from a replica of the
-    store."""
+    """Content {digest} is missing from the store {path}. Nothing was changed. Name `replicas` that have it."""
 
     code = "content-missing"
 

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .errors import StoreCorrupt
 from .providers.base import Contents, Drift, Estimate, Outcome
-from .shadow import Root
+from .shadow import Root, Shadow
 from .tree import entry, messages, rootfs
 from .tree.apply import apply
 from .tree.capture import capture
@@ -36,7 +37,10 @@ class PathSet:
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> PathSet:
-        """The set that has this `data`."""
+        """The set that has this `data`. Raises StoreCorrupt for a path that is none."""
+        for path in (*data["paths"], *data["directories"]):
+            if not path.startswith("/"):
+                raise StoreCorrupt(path="a manifest", problem=f"{path!r} is not an absolute path")
         return cls(data["paths"], data["directories"], data["absent"])
 
     @property
@@ -124,6 +128,12 @@ def resolve(path: str) -> str:
     """The same path, its directory without symlinks."""
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
+
+
+def verify(shadow: Shadow, contents: Contents) -> int:
+    """Read all that a shadow with a `set` stands on; how many bytes. Raises StoreCorrupt, ContentMissing."""
+    PathSet.load(shadow.data["set"])
+    return verify_roots(shadow.roots, contents)
 
 
 def verify_roots(roots: Iterable[Root], contents: Contents) -> int:

@@ -230,6 +230,8 @@ def _check_value(value: Any, option: Option, where: str) -> Any:
         raise _invalid(where, f"is {_kind(value)}, not {option.type}", option.help)
     if option.type == "path" and (not value.startswith("/") or "\0" in value):
         raise _invalid(where, f"{value!r} is not an absolute path", option.help)
+    if option.type == "path" and ".." in value.split("/"):
+        raise _invalid(where, f"{value!r} has '..' in it", "Write the path without it.")
     if option.choices and value not in option.choices:
         raise _invalid(where, f"{value!r} is not known", f"Use one of: {', '.join(map(str, option.choices))}.")
     if option.type == "list":

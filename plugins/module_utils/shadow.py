@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import canonical
 from .errors import StoreCorrupt, StoreFormatUnknown
-from .resource import Interface, Resource
+from .resource import NAME, UPDATE_ID, Interface, Resource
 
 MANIFEST_FORMAT = "umbra-manifest 1"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,40 @@ class Shadow:
         """The shadow that `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         fields = dict(raw)
         fields["resource"] = _resource(raw["resource"])
-        fields["roots"] = tuple(Root(*root) for root in raw["roots"])
+        fields["roots"] = tuple(_root(*root) for root in raw["roots"])
         fields["claims"] = tuple(Claim(*claim) for claim in raw["claims"])
+        if not isinstance(raw["data"], Mapping) or not isinstance(raw["checksum"], str):
+            raise TypeError("data")
+        _check_paths(raw["data"])
+        if raw["previous"] is not None and not UPDATE_ID.fullmatch(raw["previous"]):
+            raise ValueError("previous")
         return cls(**fields)
+
+
+def _root(kind: str, digest: str) -> Root:
+    if not isinstance(kind, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"a root that is a digest, and has {digest!r}")
+    return Root(kind, digest)
+
+
+def _check_paths(value: Any) -> None:
+    """Raise ValueError when a name in `value` (JSON) leads up, or ends before its end: providers make paths of it."""
+    if isinstance(value, str):
+        if "\0" in value or (value.startswith("/") and ".." in value.split("/")):
+            raise ValueError(f"a path, and has {value!r}")
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            _check_paths(list(pair))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_paths(one)
 
 
 def _resource(raw: Mapping[str, Any]) -> Resource:
     """A resource out of a manifest: it was checked when it was shadowed, and lists were tuples then."""
     common = ("name", "type", "depends_on", "priority", "versioned")
+    if not NAME.fullmatch(raw["name"]) or not isinstance(raw["type"], str):
+        raise ValueError(f"a name, and has {raw['name']!r}")
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k not in common}
     return Resource(raw["name"], raw["type"], options, tuple(raw["depends_on"]), raw["priority"], raw["versioned"])
 
@@ -147,8 +174,8 @@ class Manifest:
         return [root for shadow in self.shadows for root in shadow.roots]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the format's name and a checksum over all the rest."""
-        body = {
+        """JSON-ready, with the format's name."""
+        return {
             "format": MANIFEST_FORMAT,
             "update_id": self.update_id,
             "host": self.host,
@@ -157,7 +184,6 @@ class Manifest:
             "request": self.request,
             "shadows": [shadow.to_dict() for shadow in self.shadows],
         }
-        return {**body, "checksum": canonical.digest(body)}
 
     @classmethod
     def from_dict(cls, raw: Any, path: str) -> Manifest:
@@ -166,11 +192,8 @@ class Manifest:
             raise StoreCorrupt(path=path, problem="it is not a manifest")
         if raw.get("format") != MANIFEST_FORMAT:
             raise StoreFormatUnknown(path=path, found=raw.get("format"), known=MANIFEST_FORMAT)
-        body = {key: value for key, value in raw.items() if key != "checksum"}
-        if canonical.digest(body) != raw.get("checksum"):
-            raise StoreCorrupt(path=path, problem="its checksum does not match what it says")
         try:
             shadows = tuple(Shadow.from_dict(shadow) for shadow in raw["shadows"])
             return cls(raw["update_id"], raw["host"], raw["created"], shadows, raw["engine"], raw["request"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise StoreCorrupt(path=path, problem=f"it lacks {error}") from error

@@ -41,6 +41,10 @@ options:
     description: Read every content of the store, and fail when one is damaged.
     type: bool
     default: false
+  repair:
+    description: Take what is damaged or lost of this host's shadows from a replica, before all else.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -55,6 +59,12 @@ EXAMPLES = r"""
 - name: Is the store sound?
   umbra.rollback.shadow_prune:
     garbage: false
+    verify: true
+
+- name: Mend it from its replicas
+  umbra.rollback.shadow_prune:
+    garbage: false
+    repair: true
     verify: true
 """
 
@@ -93,6 +103,12 @@ verified_bytes:
   description: Bytes that were read back and found good.
   returned: always
   type: int
+repaired:
+  description: What was mended; C(name) is that of the resource, or empty for a record of an update.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: config, what: content 0f3a5c1e9b7d2468, from: /mnt/backup/umbra}]
 problems:
   description: What is damaged, as sentences.
   returned: always
@@ -127,6 +143,7 @@ SPEC = {
     "garbage": {"type": "bool", "default": True},
     "grace": {"type": "float", "default": prune.GRACE},
     "verify": {"type": "bool", "default": False},
+    "repair": {"type": "bool", "default": False},
 }
 
 

@@ -197,6 +197,14 @@ stopped:
   returned: always
   type: list
   elements: str
+repaired:
+  description:
+    - What was damaged or lost in the store and was taken from a replica, before anything was changed; in check mode, what
+      would be. C(name) is that of the resource, or empty for a record of the update.
+  returned: when it came to restoring
+  type: list
+  elements: dict
+  sample: [{name: config, what: content 0f3a5c1e9b7d2468, from: /mnt/backup/umbra}]
 notes:
   description: What the operator may want to know.
   returned: always

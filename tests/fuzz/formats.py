@@ -19,6 +19,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils import canonical
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import UmbraError
 from ansible_collections.umbra.rollback.plugins.module_utils.kernel import selected
 from ansible_collections.umbra.rollback.plugins.module_utils.shadow import Manifest, Root
+from ansible_collections.umbra.rollback.plugins.module_utils.store.seal import Seal
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry, statindex
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.apply import extract
@@ -244,7 +245,7 @@ class ManifestFile(Target):
             if not isinstance(value, dict):
                 return
             value.pop("checksum", None)
-            data = canonical.dumps({**value, "checksum": canonical.digest(value)})
+            data = canonical.dumps(Seal().close(value, f"{UPDATE}/h/manifest.json"))
         except (ValueError, RecursionError):
             return  # it was tried as it is
         self._read(data, forged=True)

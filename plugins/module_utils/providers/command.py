@@ -112,7 +112,9 @@ class CommandProvider(Provider):
         if shadow.method == NONE:
             return 0
         tree = shadow.roots[0].digest
-        size = contents.verify(sorted({tree, *digests(contents.get(tree))}))
+        listing = contents.get(tree)
+        decode(listing)
+        size = contents.verify(sorted({tree, *digests(listing)}))
         if shadow.resource.options["verify"]:
             done = self._run_on_copy(shadow, "verify", contents)
             if done.status != 0:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..context import Context
-from ..errors import RestoreFailed, SourceMissing, Unsupported, ValidationFailed
+from ..errors import RestoreFailed, SourceMissing, StoreCorrupt, Unsupported, ValidationFailed
 from ..kernel import selected
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
@@ -121,6 +121,8 @@ class FileProvider(Provider):
 
     def verify(self, shadow: Shadow, contents: Contents) -> int:
         """Read the listing and every content in it. Raises StoreCorrupt, StoreFormatUnknown, ContentMissing."""
+        if len(shadow.roots) != 2 or str(shadow.data.get("parent", ""))[:1] not in ("", "/"):
+            raise StoreCorrupt(path=f"the manifest of {shadow.name}", problem="it is not that of a file tree")
         tree, stats = _digests(shadow)
         kernel = selected.kernel()
         lines, size = native.read_listing(kernel, contents, tree, stats) if kernel else (None, 0)

@@ -94,7 +94,7 @@ class PackageProvider(Provider):
 
     def verify(self, shadow: Shadow, contents: Contents) -> int:
         """Read every archive and file. Raises StoreCorrupt, ContentMissing."""
-        return pathset.verify_roots(shadow.roots, contents)
+        return pathset.verify(shadow, contents)
 
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """Packages, marks, and files with their texts."""

@@ -23,6 +23,7 @@ from ..errors import (
     RestoreFailed,
     ShadowFailed,
     SourceMissing,
+    StoreCorrupt,
     ToolMissing,
     UmbraError,
     ValidationFailed,
@@ -194,6 +195,12 @@ class SqliteProvider(Provider):
         return Shadow(resource, ABSENT, self.context.now(), 0.0, 0, 0, 0, canonical.digest(ABSENT), data=data)
 
     # --- what differs
+
+    def verify(self, shadow: Shadow, contents: Contents) -> int:
+        """Read all its files. Raises StoreCorrupt, ContentMissing."""
+        if not set(shadow.data.get("files", ())) <= set(files.KEPT):
+            raise StoreCorrupt(path=f"the manifest of {shadow.name}", problem="it names files that no database has")
+        return super().verify(shadow, contents)
 
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """Tables, schema, settings and the file's metadata that differ. A database in use is held still for that long.

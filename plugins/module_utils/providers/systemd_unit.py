@@ -76,7 +76,7 @@ class SystemdUnitProvider(Provider):
 
     def verify(self, shadow: Shadow, contents: Contents) -> int:
         """Read every file of it. Raises StoreCorrupt, ContentMissing."""
-        return pathset.verify_roots(shadow.roots, contents)
+        return pathset.verify(shadow, contents)
 
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """Its state in systemd's words, then files and links with their texts."""

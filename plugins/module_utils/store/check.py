@@ -40,8 +40,11 @@ class Verification:
         self._users: dict[bytes, str] = {}  # of each content, the first shadow that needs it
         self._seen: set[Root] = set()
 
-    def run(self, updates: Iterable[HostUpdate]) -> Verified:
-        """Read everything that `updates` need, and the index of every pack. Raises StoreError."""
+    def run(self, updates: Iterable[HostUpdate], others: Iterable[Callable[[], object]] = ()) -> Verified:
+        """Read everything that `updates` need, and the index of every pack; call `others`, which raise a StoreError
+        each for what is wrong elsewhere. Raises StoreError."""
+        for other in others:
+            self._try(other)
         with files.explained(self._contents.path):
             for pack in self._contents.packs.all():
                 self._try(pack.check)

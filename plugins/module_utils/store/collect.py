@@ -59,7 +59,7 @@ class Collection:
         self._collect_objects(live)
         self._collect_packs(needed)
         left = self._temporaries.sweep(all_hosts=True, before=self._before)
-        left += self._lone_packs() + self._left_of_updates(updates, dropped)
+        left += self._lone_packs() + self._left_of_updates(updates, dropped) + self._damaged()
         self._contents.forget()
         return Collected(self._objects, self._packs, self._bytes, left)
 
@@ -148,6 +148,12 @@ class Collection:
             with suppress(OSError):  # it has parts of other hosts, or is none of ours
                 os.rmdir(os.path.join(top, name))
         return len(left)
+
+    def _damaged(self) -> int:
+        """Remove what was damaged, and replaced by what a replica had."""
+        directory = os.path.join(self._contents.path, "damaged")
+        paths = [os.path.join(directory, name) for name in files.names(directory)]
+        return sum(files.unlink(path) for path in paths if self._is_old(path))
 
     def _half_written(self, directory: str) -> list[str]:
         paths = [os.path.join(directory, name) for name in files.names(directory) if name.endswith(".tmp")]

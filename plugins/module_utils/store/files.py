@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import threading
@@ -229,6 +230,11 @@ def publish(path: str, data: bytes, temporary: str | None = None) -> None:
 def read(path: str) -> bytes:
     """All of `path`. Raises OSError."""
     return retrying(lambda: _read(path))
+
+
+def digest(path: str) -> str:
+    """SHA-256 of all of `path`, hexadecimal. Raises OSError."""
+    return hashlib.sha256(read(path)).hexdigest()
 
 
 def _read(path: str) -> bytes:

@@ -232,6 +232,28 @@ class ObjectContents:
                 self._name(temporary, raw, size)
         return raw.hex(), size
 
+    def put_again(self, data: bytes) -> str:
+        """As `put`, of a small content that is there already and damaged. Raises NoSpace, StoreError."""
+        raw = hashlib.sha256(data).digest()
+        with self._lock, files.explained(self.path, "a content", len(data)):
+            if not self._writers.has(raw):
+                self._writers.add(raw, data)
+        return raw.hex()
+
+    def adopt(self, pack: Pack) -> None:
+        """Have a whole pack of another store, unchecked. Raises NoSpace, StoreError."""
+        for source in (pack.path, pack.index_path):
+            with self._temporary() as temporary, files.explained(self.path, "a pack"):
+                with open(source, "rb", buffering=0) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    _digest, _size, refused = stream.copy_whole(file.fileno(), temporary.fd, size)
+                if refused:
+                    raise OSError(refused, os.strerror(refused))
+                temporary.name(os.path.join(self.packs.directory, os.path.basename(source)))
+        with self._lock, files.explained(self.path):
+            self._unsynced.add(self.packs.directory)
+            self.packs.refresh()
+
     def flush(self) -> None:
         """Put everything on disk, under its name: a manifest may name it now. Raises NoSpace, StoreError."""
         with self._lock, files.explained(self.path, "a pack", self._writers.size):
@@ -288,6 +310,10 @@ class ObjectContents:
         if len(raw) != hashlib.sha256().digest_size:
             raise ContentMissing(digest=digest, path=self.path)
         return raw
+
+    def object_path(self, digest: str) -> str:
+        """Where the large content would be. Raises ContentMissing for what is no digest."""
+        return self._object_path(self._raw(digest).hex())
 
     def _object_path(self, digest: str) -> str:
         return os.path.join(self.objects, digest[:2], digest)

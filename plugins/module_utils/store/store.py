@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,10 +21,13 @@ from .collect import Collected, Collection
 from .journal import History, Journal
 from .locks import Locks
 from .objects import ObjectContents
+from .seal import Seal, check_key
 from .temporaries import Temporaries
 from .update import DROPPED, HostUpdate, parse_name
 
 FORMAT = "umbra-store 1"
+FORMAT_PROOF = f"sha256:{hashlib.sha256(FORMAT.encode()).hexdigest()}"
+FORMAT_TEXT = f"{FORMAT}\n{FORMAT_PROOF}\n"
 COLLECT_WAIT = 10.0  # seconds that garbage collection waits for verbs, and reading waits for it
 SECONDS_A_DAY = 86400.0
 
@@ -38,30 +42,33 @@ def default_path() -> str:
 class Store:
     """The store at `path`, as `host` uses it. What writes (but `collect`) is called with the host's lock held."""
 
-    def __init__(self, path: str, host: str) -> None:
+    def __init__(self, path: str, host: str, key: str | None = None) -> None:
         """Not to be called: `open` the store."""
         self.path = path
         self.host = host
+        self.seal = Seal(check_key(key))
         self._temporaries = Temporaries(os.path.join(path, "tmp"), host)
         self.locks = Locks(path, host)
         self.contents = ObjectContents(path, self._temporaries)
         self._manifests: dict[tuple[int, int, int], Manifest | None] = {}
 
     @classmethod
-    def open(cls, path: str | None, host: str, create: bool = False) -> Store:
-        """The store at `path` (None: the default one), which is made with `create` if it isn't there.
+    def open(cls, path: str | None, host: str, create: bool = False, key: str | None = None) -> Store:
+        """The store at `path` (None: the default one), which is made with `create` if it isn't there; `key` is the
+        user's, which proves what it wrote.
 
-        Raises StoreMissing, StoreFormatUnknown, StoreError, also when its file system does not answer.
+        Raises StoreMissing, StoreFormatUnknown, StoreError, also when its file system does not answer; InputError for a
+        bad key.
         """
         path = os.path.abspath(path or default_path())
-        store = cls(path, host)
+        store = cls(path, host, key)
         with files.explained(path):
             found = files.answered(path, lambda: _format(path))
             if found is None and create:
                 store._make()
             elif found is None:
                 raise StoreMissing(path=path)
-            elif found != f"{FORMAT}\n":
+            elif found.partition("\n")[0] != FORMAT and FORMAT_PROOF not in found:  # one of both may be damaged
                 raise StoreFormatUnknown(path=os.path.join(path, "FORMAT"), found=found.strip()[:80], known=FORMAT)
         return store
 
@@ -69,7 +76,7 @@ class Store:
 
     def update(self, update_id: str) -> HostUpdate:
         """This host's part of an update, shadowed or not. Raises UpdateIdInvalid."""
-        return self._host_update(check_update_id(update_id), files.encode_name(self.host), self.host, None)
+        return self._host_update(check_update_id(update_id), files.encode_name(self.host), self.host, None, self.seal)
 
     def updates(self) -> list[HostUpdate]:
         """This host's updates that have a manifest, oldest first, without ended attempts. Raises StoreError."""
@@ -79,8 +86,11 @@ class Store:
         """Every host's updates that have a manifest, ended attempts included, by update and host. Raises StoreError."""
         return [update for update in self.directories() if update.exists()]
 
-    def directories(self) -> list[HostUpdate]:
-        """As `hosts_updates`, also those without a manifest: a shadow that is being made, or never was completed."""
+    def directories(self, mine: Seal | None = None, others: Seal | None = None) -> list[HostUpdate]:
+        """As `hosts_updates`, also those without a manifest: a shadow that is being made, or never was completed.
+
+        Records of this host are read with the seal `mine`, and with `others` those of all others.
+        """
         found = []
         top = os.path.join(self.path, "updates")
         with files.explained(self.path):
@@ -88,7 +98,8 @@ class Store:
                 for name in files.directories(os.path.join(top, update_id)):
                     parsed = parse_name(name)
                     if parsed:
-                        found.append(self._host_update(update_id, name, *parsed))
+                        seal = (mine if parsed[0] == self.host else others) or self.seal
+                        found.append(self._host_update(update_id, name, *parsed, seal))
         return found
 
     def dropped(self) -> list[str]:
@@ -155,6 +166,9 @@ class Store:
         with self.locks.working(verb, update_id, wait):
             self.contents.forget()
             self.sweep()
+            with files.explained(self.path, "FORMAT"):
+                if _format(self.path) != FORMAT_TEXT:  # half of it is damaged
+                    self._publish_format()
             try:
                 yield
             finally:
@@ -182,7 +196,7 @@ class Store:
     def history(self) -> History:
         """What creates and restores of this host took, and how they ended."""
         path = os.path.join(self.path, "history", f"{files.encode_name(self.host)}.jsonl")
-        return History(path, self.path)
+        return History(path, self.path, f"history/{self.host}")
 
     # --- the whole store
 
@@ -194,16 +208,22 @@ class Store:
         """
         with self.locks.collecting("collect", COLLECT_WAIT), files.explained(self.path, "a pack"):
             self.contents.forget()
-            return Collection(self.contents, self._temporaries, now - grace).run(self.directories(), self.dropped())
+            whole = self.seal.lenient()  # that is enough: nothing is removed that any of them names
+            every = self.directories(whole, whole)
+            return Collection(self.contents, self._temporaries, now - grace).run(every, self.dropped())
 
     def verify(self) -> Verified:
         """Read every manifest, every listing and every content that one of them needs, and tell what is wrong.
 
-        Nothing is written. Raises StoreLocked while garbage is collected, StoreError.
+        With a key, what this host wrote has to be proven by it. Nothing is written.
+
+        Raises StoreLocked while garbage is collected, StoreError.
         """
         with self.locks.reading(COLLECT_WAIT):
             self.contents.packs.forget()
-            return Verification(self.contents).run(self.directories())
+            whole = self.seal.lenient()  # other hosts may have keys of their own
+            every = self.directories(self.seal if self.seal.has_key else whole, whole)
+            return Verification(self.contents).run(every, [self._check_format, *(h.check for h in self._histories())])
 
     # --- inside
 
@@ -220,20 +240,35 @@ class Store:
                 remedy="Name an empty or a new directory as `store`.",
             )
         os.chmod(self.path, files.DIRECTORY_MODE)
-        path = os.path.join(self.path, "FORMAT")
-        files.publish(path, f"{FORMAT}\n".encode(), f"{path}.{secrets.token_hex(8)}.tmp")
+        self._publish_format()
         self.locks.make()
         for name in ("objects", "packs", "updates", "history", "tmp"):
             files.make_directory(os.path.join(self.path, name))
+
+    def _publish_format(self) -> None:
+        path = os.path.join(self.path, "FORMAT")
+        files.publish(path, FORMAT_TEXT.encode(), f"{path}.{secrets.token_hex(8)}.tmp")
+
+    def _check_format(self) -> None:
+        """Raise StoreCorrupt when FORMAT can be read, but not all of it."""
+        if _format(self.path) != FORMAT_TEXT:
+            raise StoreCorrupt(path=os.path.join(self.path, "FORMAT"), problem="it has been changed")
+
+    def _histories(self) -> list[History]:
+        directory = os.path.join(self.path, "history")
+        with files.explained(self.path):
+            names = [name[:-6] for name in files.names(directory) if name.endswith(".jsonl")]
+        paths = [os.path.join(directory, f"{name}.jsonl") for name in names]
+        return [History(path, self.path, f"history/{files.decode_name(name)}") for name, path in zip(names, paths)]
 
     def _mine(self) -> list[HostUpdate]:
         """This host's updates that have a manifest, ended attempts included, oldest first."""
         mine = [update for update in self.directories() if update.host == self.host and update.exists()]
         return sorted(mine, key=self._created)
 
-    def _host_update(self, update_id: str, name: str, host: str, attempt: int | None) -> HostUpdate:
+    def _host_update(self, update_id: str, name: str, host: str, attempt: int | None, seal: Seal) -> HostUpdate:
         path = os.path.join(self.path, "updates", update_id, name)
-        return HostUpdate(self.contents, path, update_id, host, attempt)
+        return HostUpdate(self.contents, path, update_id, host, attempt, seal)
 
     def _manifest(self, update: HostUpdate) -> Manifest | None:
         """The manifest, read once in the life of this object; None when it is damaged."""

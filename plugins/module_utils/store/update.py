@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -20,6 +19,7 @@ from ..shadow import Manifest
 from . import files
 from .journal import Journal
 from .objects import ObjectContents
+from .seal import Seal
 
 MANIFEST = "manifest.json"
 SECRETS = "secrets.json"
@@ -37,15 +37,18 @@ class HostUpdate:
     `attempt` is None, or the number of an ended attempt that made room for a newer one with the same update_id.
     """
 
-    def __init__(self, contents: ObjectContents, path: str, update_id: str, host: str, attempt: int | None) -> None:
+    def __init__(
+        self, contents: ObjectContents, path: str, update_id: str, host: str, attempt: int | None, seal: Seal
+    ) -> None:
         self.update_id = update_id
         self.host = host
         self.attempt = attempt
         self.path = path
         self.manifest_path = os.path.join(path, MANIFEST)
-        self.journal = Journal(os.path.join(path, JOURNAL), contents.path)
+        self.journal = Journal(os.path.join(path, JOURNAL), contents.path, seal, f"{update_id}/{host}/{JOURNAL}")
         self.store = contents.path
         self._contents = contents
+        self._seal = seal
 
     # --- the manifest
 
@@ -174,6 +177,33 @@ class HostUpdate:
         for round_ in self.displaced_rounds():
             self._remove(os.path.basename(self.displaced_path(round_)))
 
+    # --- for replicas
+
+    def records(self) -> list[str]:
+        """The names of the records that are here: the manifest, and what the verbs keep. Raises StoreError."""
+        known = (MANIFEST, SECRETS, PLAN, LEASES, JOURNAL)
+        with files.explained(self._contents.path):
+            found = files.names(self.path)
+        return [name for name in (*known, *filter(_DISPLACED.fullmatch, found)) if name in found]
+
+    def record(self, name: str) -> bytes | None:
+        """The bytes of one of the files here, which are whole; None when it isn't there. Raises StoreError."""
+        data = self._bytes(name)
+        if data is None:
+            return None
+        if name == JOURNAL:
+            self.journal.check()
+            return data[: data.rfind(b"\n") + 1]
+        self._seal.read(data, self._place(name), os.path.join(self.path, name))
+        return data
+
+    def take_record(self, name: str, data: bytes) -> None:
+        """Have such bytes as the file `name`. Raises NoSpace, StoreError."""
+        path = os.path.join(self.path, name)
+        with files.explained(self._contents.path, name, len(data)):
+            if not is_there(path) or files.read(path) != data:
+                files.publish(path, data)
+
     # --- inside
 
     def _manifest(self, raw: Any, path: str) -> Manifest:
@@ -190,25 +220,25 @@ class HostUpdate:
             return [i for i in files.names(updates) if is_there(os.path.join(updates, i, name, MANIFEST))]
 
     def _save(self, name: str, value: Mapping[str, Any]) -> None:
-        data = canonical.dumps(value) + b"\n"
+        data = canonical.dumps(self._seal.close(value, self._place(name))) + b"\n"
         with files.explained(self._contents.path, name, len(data)):
             files.publish(os.path.join(self.path, name), data)
 
     def _load(self, name: str) -> Any:
         """The value in the file `name`; None when there is no such file. Raises StoreCorrupt, StoreError."""
-        path = os.path.join(self.path, name)
+        data = self._bytes(name)
+        return None if data is None else self._seal.read(data, self._place(name), os.path.join(self.path, name))
+
+    def _bytes(self, name: str) -> bytes | None:
         with files.explained(self._contents.path):
             try:
-                data = files.read(path)
+                return files.read(os.path.join(self.path, name))
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise StoreCorrupt(path=path, problem=f"it is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise StoreCorrupt(path=path, problem="it is not a JSON object")
-        return value
+
+    def _place(self, name: str) -> str:
+        """Whose the file `name` is: an ended attempt keeps what it was written as."""
+        return f"{self.update_id}/{self.host}/{name}"
 
     def _remove(self, name: str) -> None:
         with files.explained(self._contents.path):

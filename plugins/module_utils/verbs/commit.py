@@ -18,17 +18,19 @@ COMMITTABLE = ("open", "undone")
 
 @dataclass(frozen=True)
 class Committed:
-    """An update that is committed; `dropped` names older updates that retention let go."""
+    """An update that is committed; `dropped` names older updates that retention let go, `warnings` tell what a
+    replica could not follow."""
 
     update_id: str
     host: str
     store: str
     changed: bool
     dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
-        return {**vars(self), "dropped": list(self.dropped), "state": "committed"}
+        return {**vars(self), "dropped": list(self.dropped), "warnings": list(self.warnings), "state": "committed"}
 
 
 def from_module(target: Target, module: Module) -> dict[str, Any]:
@@ -54,7 +56,9 @@ def commit(target: Target, keep_last: int | None, keep_days: float | None) -> Co
         work.update.forget_displaced()
         prune.drop_attempts(work, target.update_id)
         dropped = prune.apply_retention(work, keep_last, keep_days)
-        return Committed(target.update_id, target.host, work.store.path, changed or bool(dropped), tuple(dropped))
+        work.replicas.follow(work.update, forget=True)
+        store, warnings = work.store.path, tuple(work.replicas.troubles)
+        return Committed(target.update_id, target.host, store, changed or bool(dropped), tuple(dropped), warnings)
 
 
 def check(target: Target, keep_last: int | None, keep_days: float | None) -> Committed:

@@ -20,6 +20,7 @@ from ..providers.base import INCREMENTAL, Estimate
 from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
 from ..store import versions
+from ..store.replicas import Replicas, check_paths
 from ..store.store import Store
 from ..store.temporaries import later
 from ..store.update import HostUpdate
@@ -113,14 +114,37 @@ def create(target: Target, raw: Any, reserve_percent: int = 100, where: str = "r
         hold.settle(store.update(target.update_id))
         if any(item.resource.versioned for item in looked.manifest.shadows) and versions.behind(store):
             with store.lock("create", target.update_id, target.lock_timeout):
-                return replace(looked, warnings=looked.warnings + _catch_up(store))
-        return looked
+                looked = replace(looked, warnings=looked.warnings + _catch_up(store))
+        return _again(target, looked)
     if looked.there is None:  # what can be refused is, before a store is made
         _foresee(target, looked, reserve_percent)
     request = requested.digest(looked.parsed)
     with working(target, "create", create=True) as work:
         kept = _existing(work.update, request, work.store)
-        return kept or _create(work, looked.parsed, request, reserve_percent)
+        if kept:
+            return _copied(work, kept)
+        return _create(work, looked.parsed, request, reserve_percent)
+
+
+def _again(target: Target, kept: Created) -> Created:
+    """What is published already is in every replica, too."""
+    if target.replicas is None and not Replicas(target.open(), None).paths:
+        return kept
+    with working(target, "create") as work:
+        return _copied(work, kept)
+
+
+def _copied(work: Work, created: Created) -> Created:
+    """The shadows are in every replica now, and those are remembered. Raises ReplicaUnusable."""
+    replicas = work.replicas.require()
+    work.replicas.remember()
+    work.replicas.mirror(work.update)
+    device = os.stat(work.store.path).st_dev
+    near = [one.path for one in replicas if os.stat(one.path).st_dev == device]
+    warnings = tuple(
+        f"The replica {path} is on the file system of the store, and would be lost with it." for path in near
+    )
+    return replace(created, warnings=(*created.warnings, *warnings))
 
 
 def check(target: Target, raw: Any, reserve_percent: int = 100, where: str = "resources") -> Created:
@@ -158,6 +182,7 @@ def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
         path = store.path
     except StoreMissing as missing:
         path = str(missing.facts["path"])
+    check_paths(path, target.replicas or ())
     if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
     with later() as room:
@@ -212,8 +237,11 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
         warnings += _catch_up(work.store)
     others = _estimates(found[1:], work.context)
 
+    stores = [work.store, *work.replicas.require()]
+
     def allow(size: Estimate) -> None:
-        _check_space(work.store.path, work.store, [(found[0], size), *others], reserve_percent)
+        for store in stores:
+            _check_space(store.path, store, [(found[0], size), *others], reserve_percent)
 
     started = time.time()
     # The first one is looked at only once, for its size and for its shadow: nothing of ours runs in between.
@@ -223,6 +251,7 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request)
     unheld = hold.reserve(work.update, hold.needed(work, shadows, reserve_percent), work.context.workdir)
     warnings += (f"The space of the way back is not held: {unheld}",) if unheld else ()
+    work.replicas.make_room(work.update)
     if work.update.state in REOPENED:
         work.update.archive()
     hold.bring(work.update, work.context.workdir)
@@ -236,7 +265,8 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     warnings += _record(work.store, manifest)
     store = work.store
     path = work.update.manifest_path
-    return Created(manifest, store.path, changed=True, warnings=warnings, history=_lessons(store), path=path)
+    created = Created(manifest, store.path, changed=True, warnings=warnings, history=_lessons(store), path=path)
+    return _copied(work, created)
 
 
 def _record(store: Store, manifest: Manifest) -> tuple[str, ...]:

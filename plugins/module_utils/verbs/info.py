@@ -75,11 +75,12 @@ def _all(store: Store) -> tuple[dict[str, Any], ...]:
 def _summary(update: HostUpdate) -> dict[str, Any]:
     try:
         manifest = update.manifest()
+        state = update.state
     except UmbraError as error:
         return {"update_id": update.update_id, "state": "damaged", "problem": str(error)}
     return {
         "update_id": update.update_id,
-        "state": update.state,
+        "state": state,
         "created": manifest.created,
         "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.created)),
         "resources": len(manifest.shadows),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..providers.base import Drift
+from ..store.repair import Repaired
 
 RESTORED, UNCHANGED, FAILED, UNTOUCHED, WOULD = "restored", "unchanged", "failed", "untouched", "would_restore"
 
@@ -78,6 +79,7 @@ class Restored:
     notes: tuple[str, ...] = ()
     round: int = 0
     undone: bool = False
+    repaired: tuple[Repaired, ...] = ()
 
     @property
     def bad(self) -> list[Result]:
@@ -105,6 +107,7 @@ class Restored:
             "undo": self._how_to_undo() if self.displaced else "",
             "stopped": list(self.stopped),
             "notes": list(self.notes),
+            "repaired": [repaired.to_dict() for repaired in self.repaired],
         }
         return {**told, "msg": self._complaint()} if self.bad else told
 

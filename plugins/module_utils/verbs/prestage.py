@@ -55,11 +55,12 @@ class Prestaged:
     changed: bool
     held_bytes: int = 0
     leases: tuple[Lease, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
         leases = [_told(lease) for lease in self.leases]
-        return {**vars(self), "leases": leases}
+        return {**vars(self), "leases": leases, "warnings": list(self.warnings)}
 
 
 def from_module(target: Target, module: Module) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def prestage(target: Target, budget: Budget, reserve_percent: int = 100) -> Pres
         now = {"format": LEASES_FORMAT, "time": time.time(), "leases": [_told(lease) for lease in leases]}
         changed = changed or work.update.leases().get("leases") != now["leases"]
         work.update.save_leases(now)
+        work.replicas.follow(work.update)
         return _prestaged(work, changed, tuple(leases))
 
 
@@ -191,8 +193,8 @@ def _unlimited(limit: int | None) -> int:
 
 
 def _prestaged(work: Work, changed: bool, leases: tuple[Lease, ...]) -> Prestaged:
-    update = work.update
-    return Prestaged(update.update_id, update.host, work.store.path, changed, hold.held(update), leases)
+    update, warnings = work.update, tuple(work.replicas.troubles)
+    return Prestaged(update.update_id, update.host, work.store.path, changed, hold.held(update), leases, warnings)
 
 
 def _told(lease: Lease) -> dict[str, Any]:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import StateRefused
+from ..errors import ContentMissing, StateRefused, StoreCorrupt, StoreError
+from ..store import reach
+from ..store.repair import Repair, Repaired
 from ..store.store import Store
 from ..store.update import HostUpdate
 from .run import HostWork, Module, Target, working_on_host
@@ -25,6 +28,7 @@ class Request:
     keep_days: float | None = None
     garbage: bool = True
     verify: bool = False
+    repair: bool = False
     grace: float = GRACE
 
 
@@ -42,10 +46,13 @@ class Pruned:
     bytes: int = 0
     problems: tuple[str, ...] = ()
     verified_bytes: int | None = None
+    repaired: tuple[Repaired, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
         told = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        told["repaired"] = [repaired.to_dict() for repaired in self.repaired]
         if self.problems:
             told["msg"] = f"The store {self.store} is damaged: {'; '.join(self.problems[:5])}"
         return told
@@ -53,27 +60,31 @@ class Pruned:
 
 def from_module(target: Target, module: Module) -> dict[str, Any]:
     """The verb as module umbra.rollback.shadow_prune calls it."""
-    params = {key: module.params[key] for key in ("keep_last", "keep_days", "garbage", "verify", "grace")}
+    params = {key: module.params[key] for key in ("keep_last", "keep_days", "garbage", "verify", "repair", "grace")}
     verb = check if module.check_mode else prune
     return verb(target, Request(**params)).to_dict()
 
 
 def prune(target: Target, request: Request) -> Pruned:
-    """Drop the named update, apply retention, collect garbage, verify, in this order.
+    """Mend what is damaged, drop the named update, apply retention, collect garbage, verify, in this order.
 
     Raises ManifestMissing, StateRefused, StoreLocked, StoreError.
     """
     with working_on_host(target, "prune") as work:
+        repaired = _repair(work) if request.repair else ()
         dropped = [_drop_named(work, target.update_id)] if target.update_id else []
         dropped += apply_retention(work, request.keep_last, request.keep_days)
         kept = _kept_open(work.store)
+        replicas = work.replicas
     store = target.open()  # garbage collection waits for the locks of all hosts, so this host's is given back first
     found = store.collect(request.grace, time.time()) if request.garbage else None
+    if request.garbage:
+        replicas.collect(request.grace, time.time())
     checked = store.verify() if request.verify else None
     return Pruned(
         target.host,
         store.path,
-        changed=bool(dropped) or bool(found and (found.objects or found.packs)),
+        changed=bool(dropped or repaired) or bool(found and (found.objects or found.packs)),
         dropped=tuple(dropped),
         kept_open=tuple(kept),
         objects=found.objects if found else 0,
@@ -81,7 +92,24 @@ def prune(target: Target, request: Request) -> Pruned:
         bytes=found.bytes if found else 0,
         problems=tuple(checked.problems) if checked else (),
         verified_bytes=checked.bytes if checked else None,
+        repaired=tuple(repaired),
+        warnings=tuple(replicas.troubles),
     )
+
+
+def _repair(work: HostWork) -> list[Repaired]:
+    """Mend all that this host has in the store, as far as replicas have it: what they have not, `verify` tells."""
+    repair = Repair(work.store, work.replicas)
+    for update in work.store.directories():
+        if update.host != work.store.host:
+            continue
+        repair.records(update)
+        with suppress(StoreError):
+            for manifest in reach.manifests(update):
+                for shadow in manifest.shadows:
+                    with suppress(StoreCorrupt, ContentMissing):
+                        repair.contents(shadow.name, shadow.roots)
+    return repair.done
 
 
 def check(target: Target, request: Request) -> Pruned:
@@ -142,10 +170,19 @@ def _refuse(update: HostUpdate) -> None:
 
 
 def _drop(work: HostWork, update: HostUpdate) -> None:
-    for shadow in update.manifest().shadows:
+    manifest = update.manifest()
+    for shadow in manifest.shadows:
         work.provider(shadow.type).forget(shadow)
     work.store.drop(update)
+    work.replicas.drop(manifest)
 
 
 def _kept_open(store: Store) -> list[str]:
-    return [update.update_id for update in store.updates() if update.state != "committed"]
+    return [update.update_id for update in store.updates() if _stays_open(update)]
+
+
+def _stays_open(update: HostUpdate) -> bool:
+    try:
+        return update.state != "committed"
+    except StoreError:
+        return True  # nobody knows its state, so it has to stay

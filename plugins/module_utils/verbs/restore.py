@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from .. import version
 from ..effort.exert import LOW, TIERS, Effort, exerted
-from ..errors import ChangedBeforeRestore, InputError, ResourceUnknown, StateRefused, UmbraError
+from ..errors import ChangedBeforeRestore, InputError, ResourceUnknown, StateRefused, StoreError, UmbraError
 from ..kernel import selected
 from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
@@ -114,7 +114,8 @@ def check(target: Target, request: Request) -> Restored:
             job.plan.waves,
             seconds,
             drifts=drifts,
-            notes=tuple(job.notes),
+            notes=(*job.notes, *work.replicas.troubles),
+            repaired=tuple(work.repair.done),
         )
 
 
@@ -220,10 +221,25 @@ class _Restore:
         self.round.prepare(undisplaced)
 
     def verify(self) -> None:
-        """Read every shadow that is needed against its checksums. Raises StoreCorrupt, ContentMissing."""
+        """Read every shadow that is needed against its checksums; what is damaged is taken from a replica.
+
+        Raises StoreCorrupt, ContentMissing.
+        """
         for step in self.steps:
             shadow = self.shadows[step.name]
             self.work.context.progress.phase(f"verifying the shadow of {shadow.name}")
+            try:
+                self._provider(shadow).verify(shadow, self.work.contents)
+            except StoreError:
+                if not self.work.replicas.paths:
+                    raise
+                self._mend(shadow)
+        self.notes += [repaired.text for repaired in self.work.repair.done]
+
+    def _mend(self, shadow: Shadow) -> None:
+        self.work.context.progress.phase(f"mending the shadow of {shadow.name} from a replica")
+        self.work.repair.contents(shadow.name, shadow.roots)
+        if not self.work.dry:
             self._provider(shadow).verify(shadow, self.work.contents)
 
     def compare(self) -> dict[str, Drift]:
@@ -427,6 +443,7 @@ class _Restore:
         self._start_others(results)
         partial = not set(self.manifest.names) <= set(results)
         self.round.end(ok=all(result.ok for result in results.values()), partial=partial)
+        self.work.replicas.follow(self.update)
 
     def _learn(self, results: Iterable[Result]) -> None:
         history = self.work.store.history()
@@ -457,7 +474,8 @@ class _Restore:
         stopped = self.round.stopped
         return Restored(
             update.update_id, update.host, self.work.store.path, update.state, results, self.plan.waves, seconds,
-            displaced, self.drifts, stopped, tuple(self.notes), self.round.number, self.request.undo,
+            displaced, self.drifts, stopped, (*self.notes, *self.work.replicas.troubles), self.round.number,
+            self.request.undo, tuple(self.work.repair.done),
         )  # fmt: skip
 
 

@@ -42,7 +42,8 @@ class Round:
             self.number: int = begins[-1]["round"]
             self.of: int | None = begins[-1]["of"]
         else:
-            self.number = max([event["round"] for event in begins], default=0) + 1
+            # the journal of an earlier round may have been lost: what that one set aside is never replaced
+            self.number = max([*(event["round"] for event in begins), *update.displaced_rounds()], default=0) + 1
             self.of = max(self._displaced.values(), default=None) if undo else None
         self._events = [event for event in events if event.get("round") == self.number]
 

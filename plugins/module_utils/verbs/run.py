@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
+from .. import resource
 from ..context import Context
+from ..errors import ResourceInvalid, StoreCorrupt
 from ..kernel import selected
 from ..plan import Plan
 from ..progress import Progress
@@ -19,6 +21,8 @@ from ..providers.base import Contents, Provider
 from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
 from ..store.dry import DryContents
+from ..store.repair import Repair
+from ..store.replicas import Replicas
 from ..store.store import Store
 from ..store.temporaries import later
 from ..store.update import HostUpdate
@@ -47,6 +51,7 @@ class Target:
     """Which update ('': none in particular), on which host, in which store (None: the default place).
 
     `lock_timeout` is how long to wait for the host's lock, in seconds; `plan` the host's part of an analysis, if any.
+    `store_key` proves what was written to the store; `replicas` are copies of it (None: those it remembers).
     """
 
     update_id: str
@@ -54,10 +59,12 @@ class Target:
     store: str | None = None
     lock_timeout: float = 60.0
     plan: Plan | None = None
+    store_key: str | None = field(default=None, repr=False)
+    replicas: tuple[str, ...] | None = None
 
     def open(self, create: bool = False) -> Store:
-        """The store. Raises StoreError."""
-        return Store.open(self.store, self.host, create)
+        """The store. Raises StoreError, InputError."""
+        return Store.open(self.store, self.host, create, self.store_key)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class HostWork:
     store: Store
     context: Context
     dry: bool
+    replicas: Replicas
 
     def provider(self, type_: str) -> Provider:
         """The provider of a type, made for this run."""
@@ -81,14 +89,25 @@ class HostWork:
 
 @dataclass(frozen=True)
 class Work(HostWork):
-    """A verb at work on one update of a host; `plan` is that of this run, or the one that was saved."""
+    """A verb at work on one update of a host; `plan` is that of this run, or the one that was saved. `repair` mends its
+    shadows from a replica."""
 
     update: HostUpdate
     plan: Plan | None
+    repair: Repair
 
     def with_secrets(self, shadow: Shadow, secrets: Mapping[str, Mapping[str, Any]]) -> Shadow:
-        """The shadow as its provider needs it: with the secret options that the manifest leaves out."""
-        return with_secrets(shadow, secrets.get(shadow.name, {}))
+        """The shadow as its provider needs it: with the secret options that the manifest leaves out.
+
+        Raises StoreCorrupt for options that no provider takes: what was checked when it was given is checked when it
+        comes back.
+        """
+        whole = with_secrets(shadow, secrets.get(shadow.name, {}))
+        try:
+            resource.parse_one(whole.resource.to_dict(), registry.INTERFACES, shadow.name)
+        except ResourceInvalid as error:
+            raise StoreCorrupt(path=self.update.manifest_path, problem=str(error)) from error
+        return whole
 
 
 @contextmanager
@@ -100,7 +119,8 @@ def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator
     store = target.open(create)
     lock = store.lock(verb, target.update_id, target.lock_timeout)
     with lock, store.room() as room, _telling(store) as progress:
-        yield HostWork(store, Context(target.update_id, target.host, room, progress=progress), dry=False)
+        replicas = Replicas(store, target.replicas, target.lock_timeout)
+        yield HostWork(store, Context(target.update_id, target.host, room, progress=progress), False, replicas)
 
 
 @contextmanager
@@ -118,12 +138,18 @@ def _telling(store: Store) -> Iterator[Progress]:
 
 @contextmanager
 def working(target: Target, verb: str, create: bool = False, saves: bool = True) -> Iterator[Work]:
-    """As `working_on_host`, for `target.update_id`; with `saves`, the host's part of an analysis is saved first."""
+    """As `working_on_host`, for `target.update_id`; with `saves`, the host's part of an analysis is saved first.
+
+    What is damaged of the records of the update is taken from a replica before; for a way back also what was lost.
+    """
     with working_on_host(target, verb, create) as work:
         update = work.store.update(target.update_id)
+        repair = Repair(work.store, work.replicas)
+        if work.replicas.paths:
+            repair.records(update, lost=verb in ("restore", "undo"))
         if saves:
             save_plan(target, update)
-        yield Work(work.store, work.context, False, update, target.plan or update.plan())
+        yield Work(work.store, work.context, False, work.replicas, update, target.plan or update.plan(), repair)
 
 
 def save_plan(target: Target, update: HostUpdate) -> None:
@@ -139,4 +165,6 @@ def looking(target: Target) -> Iterator[Work]:
     with later() as room:
         update = store.update(target.update_id)
         context = Context(target.update_id, target.host, room)
-        yield Work(store, context, True, update, target.plan or update.plan())
+        replicas = Replicas(store, target.replicas)
+        repair = Repair(store, replicas, dry=True)
+        yield Work(store, context, True, replicas, update, target.plan or update.plan(), repair)

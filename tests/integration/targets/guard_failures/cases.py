@@ -140,7 +140,31 @@ SHOWN = """
   when: inventory_hostname == 'twice' and (root ~ '/said') is file
 """
 
+KEY = "nobody reads this key"
+# The first byte of every pack: a disk that fails while the update runs.
+DAMAGE = """
+- name: Damage the shadows
+  ansible.builtin.shell: for pack in {{ root }}/store/packs/*.pack; do printf X | dd of=$pack conv=notrunc; done
+- name: Break
+  ansible.builtin.fail:
+"""
+
 CASES = [
+    Case(
+        "a damaged shadow is mended from the replica, and the key of the store is nowhere",
+        {"h1": BACK},
+        2,
+        upgrade=UPGRADE + DAMAGE,
+        guard={"guard_store_key": KEY, "guard_replicas": ["{{ root }}/replica"], "guard_prestage": True},
+        arguments=["-vvv"],
+        play={"vars": {"ansible_inject_invocation": True}},  # with it, every task shows what it was given
+        says=[
+            '"store_key": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"',
+            "was damaged or missing: taken from ",
+            "h1 is back",
+        ],
+        never=[KEY],
+    ),
     Case(
         "every host in its own way, scope host",
         {

@@ -63,6 +63,7 @@ BAD: list[tuple[Any, str]] = [
     ([{"name": "x", "type": "file"}], "resources[0] (x): `path` is missing. Path of it."),
     ([{"name": "x", "type": "file", "path": "etc"}], "resources[0] (x): path: 'etc' is not an absolute path."),
     ([{"name": "x", "type": "file", "path": "/a\0b"}], "is not an absolute path"),
+    ([{"name": "x", "type": "file", "path": "/a/../b"}], "'/a/../b' has '..' in it"),
     ([{"name": "x", "type": "file", "path": 1}], "resources[0] (x): path: is int, not path."),
     ([{"name": "x", "type": "file", "path": "/e", "exclude": [1]}], "exclude: has an item that is int, not str."),
     ([{"name": "x", "type": "file", "path": "/e", "pth": 1}], "unknown key 'pth'. Known keys: "),

@@ -393,7 +393,8 @@ def test_json_that_is_nested_without_end(tmp_path: Path) -> None:
     update.journal.append("create")
     (journal,) = tmp_path.rglob("journal.jsonl")
     journal.write_bytes(journal.read_bytes() + NESTED + b"\n")
-    assert [event["event"] for event in update.journal.events()] == ["create"]
+    with pytest.raises(StoreCorrupt, match="line 2"):
+        update.journal.events()
     Path(update.manifest_path).write_bytes(NESTED)
     with pytest.raises(StoreCorrupt):
         update.manifest()

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.umbra.rollback.plugins.module_utils.errors import StoreCorrupt
+from ansible_collections.umbra.rollback.plugins.module_utils.errors import JournalDamaged, StoreCorrupt
 from ansible_collections.umbra.rollback.plugins.module_utils.store import journal as module
-from ansible_collections.umbra.rollback.plugins.module_utils.store.journal import History, Journal
+from ansible_collections.umbra.rollback.plugins.module_utils.store.journal import History, Journal, Lines
+from ansible_collections.umbra.rollback.plugins.module_utils.store.seal import Seal
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
+
+from .helpers import flip
 
 
 @pytest.fixture
@@ -69,15 +73,50 @@ def test_a_journal_that_is_one_torn_line(journal: Journal, path: Path) -> None:
     assert names(journal) == ["one"]
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"[1, 2]", b'{"no": "event"}', b'{"event": 7}', b"\xff\xfe", b""])
-def test_a_damaged_line_is_left_out_and_told(journal: Journal, path: Path, line: bytes) -> None:
+DAMAGE = [b"garbage", b"[1, 2]", b'{"no": "event"}', b'{"event": 7}', b"\xff\xfe", b""]
+
+
+@pytest.mark.parametrize("line", DAMAGE)
+def test_a_damaged_line_is_refused_and_told(journal: Journal, path: Path, line: bytes) -> None:
     journal.append("one")
     journal.append("two")
     first, second = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(first + line + b"\n" + second)
-    assert names(journal) == ["one", "two"]
-    with pytest.raises(StoreCorrupt, match=f"{path} is damaged: 1 of its lines"):
-        journal.check()
+    for damaged in (first + line + b"\n" + second, first + line + b"\n"):
+        path.write_bytes(damaged)
+        for call in (journal.events, journal.check, lambda: Journal(str(path), "").append("three")):
+            with pytest.raises(JournalDamaged, match=f"{path}, line 2 is damaged: .*move it away"):
+                call()
+        assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("change", [lambda a, b, c: a + c, lambda a, b, c: a + c + b, lambda a, b, c: a + b + b + c])
+def test_lines_that_are_missing_or_moved_are_told(
+    journal: Journal, path: Path, change: Callable[[bytes, bytes, bytes], bytes]
+) -> None:
+    for name in ("one", "two", "three"):
+        journal.append(name)
+    path.write_bytes(change(*path.read_bytes().splitlines(keepends=True)))
+    with pytest.raises(JournalDamaged, match="says that it is line"):
+        journal.events()
+
+
+@pytest.mark.parametrize("round_", ["../../evil", None, 1.5, True])
+def test_a_round_that_is_no_number_is_refused(path: Path, round_: Any) -> None:
+    Lines(str(path), "/", Seal(), "journal").append({"n": 1, "event": "restore-begin", "round": round_})
+    with pytest.raises(JournalDamaged, match="a number in it is none"):
+        Journal(str(path), "/").events()
+
+
+def test_every_bit_of_a_journal_counts(journal: Journal, path: Path) -> None:
+    for name in ("one", "two", "three"):
+        journal.append(name, round=1, text="x" * 20)
+    good = path.read_bytes()
+    for offset in range(len(good)):
+        flip(path, offset, offset % 8)
+        with pytest.raises(JournalDamaged, match=f"{path}, line "):
+            journal.events()
+        path.write_bytes(good)
+    assert names(journal) == ["one", "two", "three"]
 
 
 def test_threads_do_not_mix_lines(journal: Journal, path: Path, tmp_path: Path) -> None:
@@ -120,7 +159,8 @@ def test_the_history_of_a_host_skips_what_it_cannot_read(store: Store) -> None:
     with path.open("ab") as file:
         file.write(b'{"torn')
     assert store.history().read() == [{"verb": "create", "seconds": 1.5}, {"verb": "restore"}]
-    assert json.loads(path.read_bytes().splitlines()[0]) == {"verb": "create", "seconds": 1.5}
+    with pytest.raises(StoreCorrupt, match=f"{path}, line 2 is damaged"):
+        history.check()
 
 
 def test_the_end_is_found_far_from_it(journal: Journal, path: Path) -> None:

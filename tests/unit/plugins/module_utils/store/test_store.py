@@ -37,7 +37,7 @@ def test_a_new_store_has_a_format_and_is_closed_to_others(tmp_path: Path) -> Non
         store.update("u1").journal.append("commit")
     finally:
         os.umask(before)
-    assert (tmp_path / "a/b/store/FORMAT").read_bytes() == b"umbra-store 1\n"
+    assert (tmp_path / "a/b/store/FORMAT").read_text().startswith("umbra-store 1\nsha256:")
     for path, is_directory, mode in modes_below(tmp_path / "a"):
         assert mode == (0o700 if is_directory else 0o600), path
 
@@ -72,7 +72,7 @@ def test_what_is_no_store_is_told_and_left_alone(tmp_path: Path) -> None:
     assert files_below(tmp_path) == {"mine.txt"}
 
 
-@pytest.mark.parametrize("text", ["umbra-store 2\n", "", "umbra-store 1", "\0" * 20, "x" * 1000])
+@pytest.mark.parametrize("text", ["umbra-store 2\n", "", "umbra-store 10", "\0" * 20, "x" * 1000])
 @pytest.mark.parametrize("create", [False, True])
 def test_an_unknown_format_is_refused(store: Store, text: str, create: bool) -> None:
     path = Path(store.path) / "FORMAT"
@@ -80,6 +80,17 @@ def test_an_unknown_format_is_refused(store: Store, text: str, create: bool) -> 
     with pytest.raises(StoreFormatUnknown, match=f"{path} says format") as caught:
         Store.open(store.path, HOST, create)
     assert len(str(caught.value)) < 400
+
+
+def test_one_damaged_bit_of_format_is_told_and_mended(store: Store) -> None:
+    path = Path(store.path) / "FORMAT"
+    good = path.read_bytes()
+    for offset in range(len(good)):
+        flip(path, offset, offset % 8)
+        again = open_store(Path(store.path))
+        assert [f"{path} is damaged" in problem for problem in again.verify().problems] == [True]
+        with again.lock("create", "u1"):
+            assert path.read_bytes() == good
 
 
 def test_a_store_whose_making_was_killed_is_made_again(memory_path: Path) -> None:

@@ -23,6 +23,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
 )
 from ansible_collections.umbra.rollback.plugins.module_utils.plan import Plan, Step
 from ansible_collections.umbra.rollback.plugins.module_utils.shadow import Root
+from ansible_collections.umbra.rollback.plugins.module_utils.store.seal import Seal
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 
 from .helpers import flip, manifest, open_store, publish, shadow
@@ -222,13 +223,21 @@ def test_a_manifest_of_another_update_or_host_is_refused(store: Store) -> None:
     other = store.update("u2")
     os.makedirs(other.path)
     Path(other.manifest_path).write_bytes(Path(one.manifest_path).read_bytes())
-    with pytest.raises(StoreCorrupt, match="it is that of update u1 on web1"):
+    with pytest.raises(StoreCorrupt, match="its checksum does not match"):
         other.manifest()
+
+
+def test_one_file_does_not_stand_for_another(store: Store) -> None:
+    update = publish(store, "u1", {"a": b"content"})
+    update.save_displaced(1, manifest(store, "u1"))
+    os.replace(update.displaced_path(1), update.manifest_path)
+    with pytest.raises(StoreCorrupt, match="its checksum does not match"):
+        update.manifest()
 
 
 def test_a_manifest_of_a_newer_format_is_refused(store: Store) -> None:
     update = publish(store, "u1", {"a": b"content"})
-    raw = {**json.loads(Path(update.manifest_path).read_bytes()), "format": "umbra-manifest 2"}
-    Path(update.manifest_path).write_bytes(canonical.dumps(raw))
+    raw = {**update.manifest().to_dict(), "format": "umbra-manifest 2"}
+    Path(update.manifest_path).write_bytes(canonical.dumps(Seal().close(raw, "u1/web1/manifest.json")))
     with pytest.raises(StoreFormatUnknown, match="umbra-manifest 2"):
         update.manifest()
