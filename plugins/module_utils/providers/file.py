@@ -109,7 +109,7 @@ class FileProvider(Provider):
             stored_bytes=0,
             checksum=captured.tree,
             roots=(Root("tree", captured.tree), Root("blob", captured.stat)),
-            data={**_place(path), "skipped": list(captured.skipped), "read": captured.read_items},
+            data={**_place(captured.parent), "skipped": list(captured.skipped), "read": captured.read_items},
         )
 
     def claims(self, resource: Resource) -> Sequence[Claim]:
@@ -258,13 +258,14 @@ def _resolve(directory: bytes) -> tuple[bytes, frozenset[int]]:
     return found.path, found.link_owners
 
 
-def _place(path: bytes) -> dict[str, Any]:
-    """Where the parent directory of `path` is, and what its components are like."""
+def _place(parent: str | None) -> dict[str, Any]:
+    """Where what was shadowed is, and what the components of that path are like."""
     try:
-        directory, dummy = _resolve(path.rstrip(b"/").rpartition(b"/")[0])
-        return {"parent": os.fsdecode(directory), "parents": [list(one) for one in rootfs.parents(directory)]}
+        if parent is not None:
+            return {"parent": parent, "parents": [list(one) for one in rootfs.parents(os.fsencode(parent))]}
     except OSError:
-        return {"parent": "", "parents": []}  # it is missing, and so is the root
+        pass  # it went away since
+    return {"parent": "", "parents": []}  # it is missing, and so is the root
 
 
 def _moved(shadow: Shadow, path: bytes, known: bytes, now: bytes, owners: frozenset[int]) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Captured:
     """A tree that was shadowed: digests of its listing and stat index, its size, and how many files had to be read.
 
     `skipped` are the first mount points that were not entered, as printable paths. `incremental` says whether last
-    time's generation was of use.
+    time's generation was of use. `parent` is the directory that holds the root, without symlinks, or None.
     """
 
     tree: str
@@ -45,6 +45,7 @@ class Captured:
     read_items: int
     skipped: tuple[str, ...] = ()
     incremental: bool = False
+    parent: str | None = None
 
 
 def capture(
@@ -67,7 +68,8 @@ def capture(
         captured = None
         if found.tree is not None:
             captured = _NativeCapture(fs, contents, options, previous).run(found, started)
-        return captured or _Capture(fs, contents, options, previous).run(found, started)
+        captured = captured or _Capture(fs, contents, options, previous).run(found, started)
+        return replace(captured, parent=os.fsdecode(fs.parent) if fs.parent is not None else None)
 
 
 def estimate(root: bytes, options: TreeOptions) -> Estimate:
