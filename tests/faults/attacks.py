@@ -13,6 +13,8 @@ import shutil
 import sqlite3
 import stat
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _EXCHANGE = 2  # RENAME_EXCHANGE
 _AT_FDCWD = -100
 _ALL_EVENTS = 0xFFF
+PATIENCE = 60.0  # seconds
 _EVENT = struct.Struct("iIII")
 # Names that FileWorld and SqliteWorld have, so that whoever is led astray finds something.
 _DATABASE = ("it", "it-wal", "it-shm", "it-journal")
@@ -238,3 +241,66 @@ def exchange(one: Path, other: Path) -> None:
     if _LIBC.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+_RACE = """
+import ctypes, os, random, select, sys, time
+place, aside, victim, seed, owner = sys.argv[1:6]
+if int(owner):
+    os.setgroups([]); os.setresgid(int(owner), int(owner), int(owner)); os.setresuid(int(owner), int(owner), int(owner))
+some, number = random.Random(int(seed)), 0
+libc = ctypes.CDLL(None)
+targets = [victim, victim + '/secret', victim + '/it']
+def away(path):
+    global number
+    number += 1
+    other = f'{aside}/{os.getpid()}-{number}'
+    os.rename(path, other)
+    return other
+def link(path): away(path); os.symlink(some.choice(targets), path)
+def fifo(path): away(path); os.mkfifo(path)
+def back(path): other = away(path); time.sleep(some.random() / 500); os.rename(other, path)
+def shut(path): os.chmod(path, 0); os.chmod(path, 0o755)
+def late(path): os.close(os.open(path + '.late', os.O_CREAT | os.O_EXCL))
+def hard(path): away(path); os.link(victim + '/secret', path)
+def swap(path):
+    other = f'{aside}/{os.getpid()}-swap'
+    os.path.lexists(other) or os.symlink(some.choice(targets), other)
+    libc.renameat2(-100, os.fsencode(other), -100, os.fsencode(path), 2)
+    libc.renameat2(-100, os.fsencode(other), -100, os.fsencode(path), 2)
+acts = [link, fifo, back, back, back, shut, late, swap, swap, swap] if int(owner) else [hard]
+print(flush=True)
+while not select.select([0], [], [], some.random() / 2000 if int(owner) else 0.01)[0]:
+    names = []
+    try:
+        for top, directories, files in os.walk(place):
+            names += [top + '/' + name for name in directories + files]
+        some.choice(acts)(some.choice(names or [place]))
+    except OSError:
+        pass
+"""
+
+
+@contextmanager
+def racing(place: Path, aside: Path, victim: Victim, seed: int, planted: bool) -> Iterator[None]:
+    """Two processes of the owner do all of that at random, without end; and, with `planted`, one of root's plants hard
+    links for him."""
+    users = [NOBODY, NOBODY, *([0] if planted else [])]
+    # Not our own children: the tracer waits for these.
+    runners = [
+        subprocess.Popen(
+            ["setsid", "-f", sys.executable, "-c", _RACE]
+            + [*map(str, (place, aside, victim.path, seed + number, user))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for number, user in enumerate(users)
+    ]
+    try:
+        for runner in runners:
+            runner.wait()
+            assert runner.stdout and runner.stdout.readline() == b"\n"
+        yield
+    finally:
+        for runner in runners:
+            runner.communicate(timeout=PATIENCE)  # they end with their input

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -26,6 +28,7 @@ from ansible_collections.umbra.rollback.tests.faults.attacks import (
     Attacker,
     Victim,
     give,
+    racing,
 )
 from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer
 from ansible_collections.umbra.rollback.tests.faults.worlds import FileWorld, SqliteWorld, Unrestored, World
@@ -33,6 +36,7 @@ from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.provider
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import remove
 
 Points = Callable[..., list[int]]
+VERBS = ("create", "drift", "restore", "undo")
 PLANTED = ("hard_link", "temporary")  # of a file that has a name in the tree, its content may be in the store
 ROUNDS = 3  # until what is late is gone
 
@@ -104,7 +108,7 @@ class Database(Owned, SqliteWorld):
     def state(self) -> object:
         for suffix in ("-wal", "-shm", "-journal"):
             beside = self.live / f"it{suffix}"
-            if os.path.lexists(beside) and (beside.is_symlink() or not beside.is_file()):
+            if os.path.lexists(beside) and (beside.is_symlink() or not beside.is_file() or beside.stat().st_nlink > 1):
                 remove(beside)  # with what he left there, the owner can't use it himself
         return super().state()
 
@@ -189,7 +193,7 @@ def test_the_victim_notices(victim: Victim, tmp_path: Path) -> None:
     assert "it is not as it was" in victim.harm(store)
 
 
-@pytest.mark.parametrize("verb", ["create", "drift", "restore", "undo"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_an_attack_in_every_window(
     world: Owned, victim: Victim, tracer: Tracer, calls: dict[int, str], points: Points, verb: str, twin: str
 ) -> None:
@@ -213,3 +217,39 @@ def test_an_attack_in_every_window(
         attacker.clear()
         case.finish()
         assert victim.harm(world.store, kind in PLANTED) == [], where
+
+
+@pytest.mark.parametrize("planted", [False, True], ids=["", "hard-links"])
+def test_a_race(
+    request: pytest.FixtureRequest,
+    world: Owned,
+    victim: Victim,
+    tracer: Tracer,
+    capsys: pytest.CaptureFixture[str],
+    planted: bool,
+    twin: str,
+) -> None:
+    """The same at random, by processes of the owner that never pause, while the verbs run one after the other."""
+    rounds = request.config.getoption("--points") // 8 or 100
+    seed = int(os.environ.get("UMBRA_TEST_SEED") or time.time())
+    with capsys.disabled():
+        print(f" seed {seed}", end="", flush=True)
+    cases = {}
+    for verb in VERBS:
+        world.tidy()
+        shutil.rmtree(world.store, ignore_errors=True)
+        world.build()
+        world.saved = world.root / f"saved-{verb}"
+        cases[verb] = Case(world, verb)
+    for number in range(rounds):
+        verb = VERBS[number % len(VERBS)]
+        case = cases[verb]
+        world.saved = world.root / f"saved-{verb}"
+        world.go_back()
+        with racing(world.yard, world.aside, victim, seed + 10 * number, planted):
+            ended = tracer.run(case.call, UmbraError)
+        where = f"{verb}, seed {seed}, round {number}: {ended.text}"
+        assert not ended.is_broken, where
+        if ended.status:
+            check_sentence(Unrestored(reason=ended.text))
+        assert victim.harm(world.store, planted) == [], where

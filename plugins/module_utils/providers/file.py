@@ -35,7 +35,8 @@ class FileProvider(Provider):
 
     A shadow has two contents, the listing (its digest is the checksum) and the stat index. `data`: `parent`, the
     directory of the path without symlinks, and `parents`, mode, uid and gid of its components, both empty when it was
-    missing; `skipped`, the first mount points not entered; `read`, how many files were read.
+    missing; `skipped`, the first mount points not entered; `unstable`, the first paths that changed each time they were
+    read, if that is allowed; `read`, how many files were read.
     """
 
     type = "file"
@@ -109,7 +110,12 @@ class FileProvider(Provider):
             stored_bytes=0,
             checksum=captured.tree,
             roots=(Root("tree", captured.tree), Root("blob", captured.stat)),
-            data={**_place(captured.parent), "skipped": list(captured.skipped), "read": captured.read_items},
+            data={
+                **_place(captured.parent),
+                "skipped": list(captured.skipped),
+                "unstable": list(captured.unstable),
+                "read": captured.read_items,
+            },
         )
 
     def claims(self, resource: Resource) -> Sequence[Claim]:

@@ -217,11 +217,12 @@ def _copy_file(path: str, copy: str) -> None:
 
 def _super_journal(path: str) -> bool:
     """Whether the journal names another one: SQLite would remove the file of that name, whatever it is."""
-    if not is_there(path):
-        return False
-    with acting_as(None), open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - len(JOURNAL_MAGIC)))
-        return file.read() == JOURNAL_MAGIC
+    with acting_as(None):
+        if not is_there(path):
+            return False
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(JOURNAL_MAGIC)))
+            return file.read() == JOURNAL_MAGIC
 
 
 def _size(path: str) -> int | None:
