@@ -13,6 +13,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Callable
 
 from ..providers.base import Contents
@@ -261,11 +262,13 @@ def _rename_new(fd: int, temporary: bytes, name: bytes) -> None:
             raise OSError(number, os.strerror(number))
     try:  # a C library, a kernel or a file system that can't
         os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-        os.unlink(temporary, dir_fd=fd)
     except FileExistsError:
         raise
     except OSError:
         _rename_to_free(fd, temporary, name)
+        return
+    with suppress(OSError):  # it is in its place; a temporary that stays, the next run removes
+        os.unlink(temporary, dir_fd=fd)
 
 
 def _rename_to_free(fd: int, temporary: bytes, name: bytes) -> None:
