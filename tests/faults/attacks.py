@@ -51,6 +51,7 @@ class Victim:
         self._contents = [hashlib.sha256((path / name).read_bytes()).hexdigest() for name in _FILES]
         self._watch = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         for place in (path, *(each for each in path.rglob("*") if each.is_dir())):
+            place.chmod(0o711)  # so that the owner of the tree can't list it, and whoever does is root
             # Only directories: what is done through another hard link is not done here.
             if _LIBC.inotify_add_watch(self._watch, os.fsencode(place), _ALL_EVENTS) < 0:
                 raise OSError(ctypes.get_errno(), "inotify_add_watch")
@@ -273,7 +274,9 @@ print(flush=True)
 while not select.select([0], [], [], some.random() / 2000 if int(owner) else 0.01)[0]:
     names = []
     try:
-        for top, directories, files in os.walk(place):
+        if not int(owner):
+            names = [place + '/' + name for name in os.listdir(place)]
+        for top, directories, files in os.walk(place) if int(owner) else ():
             names += [top + '/' + name for name in directories + files]
         some.choice(acts)(some.choice(names or [place]))
     except OSError:
