@@ -145,6 +145,12 @@ shadows:
     claims:
       description: How many claims (what it provides and uses) were found.
       type: int
+    unstable:
+      description:
+        - The first 20 files that changed each time they were read, and were taken as they are because the resource
+          allows it with C(allow_unstable). What comes back of them may be torn.
+      type: list
+      elements: str
 totals:
   description: The sums over all shadows.
   returned: success

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_much(item: pytest.Item) -> bool:
     native = "native" in re.split(r"[][-]", item.name)
-    return native and not ("killed" in item.name and "-file-" in item.name)
+    return native and not ("Tree-" in item.name or ("killed" in item.name and "-file-" in item.name))
 
 
 def _is_rare(item: pytest.Item) -> bool:

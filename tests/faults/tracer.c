@@ -2,8 +2,9 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * Counts the system calls of a process, its threads and its children that change something (or only read), and strikes
- * just before one of them: all are killed, or that one call fails without being made. tracer.py says what for. */
+ * Counts the system calls of a process, its threads and its children that change something (or only read, or take a
+ * name), and strikes just before one of them: all are killed, or that one call fails without being made, or something
+ * else is done first. tracer.py says what for. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -59,6 +60,24 @@ static const Call READING[] = {
     {SYS_listxattr, -1}, {SYS_flistxattr, -1}, {SYS_flock, -1},     {SYS_statfs, -1},  {SYS_fstatfs, -1},
     {SYS_lseek, -1},
 };
+static const Call NAMING[] = {
+    {SYS_open, -1},      {SYS_openat, -1},     {SYS_stat, -1},      {SYS_lstat, -1},     {SYS_newfstatat, -1},
+    {SYS_statx, -1},     {SYS_mkdir, -1},      {SYS_mkdirat, -1},   {SYS_mknod, -1},     {SYS_mknodat, -1},
+    {SYS_rename, -1},    {SYS_renameat, -1},   {SYS_renameat2, -1}, {SYS_link, -1},      {SYS_linkat, -1},
+    {SYS_symlink, -1},   {SYS_symlinkat, -1},  {SYS_unlink, -1},    {SYS_unlinkat, -1},  {SYS_rmdir, -1},
+    {SYS_readlink, -1},  {SYS_readlinkat, -1}, {SYS_chmod, -1},     {SYS_fchmodat, -1},  {SYS_chown, -1},
+    {SYS_lchown, -1},    {SYS_fchownat, -1},   {SYS_utimensat, -1}, {SYS_setxattr, -1},  {SYS_lsetxattr, -1},
+    {SYS_getxattr, -1},  {SYS_lgetxattr, -1},  {SYS_listxattr, -1}, {SYS_llistxattr, -1}, {SYS_removexattr, -1},
+    {SYS_lremovexattr, -1}, {SYS_truncate, -1},
+};
+static const struct {
+    const Call *calls;
+    size_t count;
+} SETS[] = {
+    {CHANGING, sizeof CHANGING / sizeof *CHANGING},
+    {READING, sizeof READING / sizeof *READING},
+    {NAMING, sizeof NAMING / sizeof *NAMING},
+};
 
 static unsigned add(struct sock_filter *program, unsigned at, const Call *calls, size_t count)
 {
@@ -88,16 +107,15 @@ static unsigned add(struct sock_filter *program, unsigned at, const Call *calls,
     return at;
 }
 
-/* In the child: be traced from here on. 0, or -1. */
-int tracer_enter(int reading)
+/* In the child: be traced from here on, at the calls of that set. 0, or -1. */
+int tracer_enter(int set)
 {
     struct sock_filter program[256] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
     struct sock_fprog filter = {1, program};
 
-    filter.len = (unsigned short)(reading ? add(program, 1, READING, sizeof READING / sizeof *READING)
-                                          : add(program, 1, CHANGING, sizeof CHANGING / sizeof *CHANGING));
+    filter.len = (unsigned short)add(program, 1, SETS[set].calls, SETS[set].count);
     program[filter.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     if (geteuid() != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return -1;
@@ -135,8 +153,9 @@ static void forget(Known *known, pid_t pid)
 }
 
 /* Follow `child`, which is about to enter, until it and all that it started have ended. At call number `at` (from 1, 0:
- * never) either all are killed (`error` 0), or the call fails with `error`. 0, or -errno. */
-int tracer_follow(pid_t child, long at, int error, Told *told)
+ * never) `meddle` is called first, unless it is NULL; or else all are killed (`error` 0), or the call fails with `error`.
+ * 0, or -errno. */
+int tracer_follow(pid_t child, long at, int error, void (*meddle)(void), Told *told)
 {
     const long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
                          PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
@@ -170,14 +189,17 @@ int tracer_follow(pid_t child, long at, int error, Told *told)
 
                 ptrace(PTRACE_GETREGS, pid, 0, &registers);
                 told->number = (long)registers.orig_rax;
-                if (!error) {
+                if (meddle)
+                    meddle();
+                else if (!error) {
                     for (size_t i = 0; i < known.count; i++)
                         kill(known.pids[i], SIGKILL);
                     continue;
+                } else {
+                    registers.orig_rax = (unsigned long long)-1;
+                    registers.rax = (unsigned long long)-(long long)error;
+                    ptrace(PTRACE_SETREGS, pid, 0, &registers);
                 }
-                registers.orig_rax = (unsigned long long)-1;
-                registers.rax = (unsigned long long)-(long long)error;
-                ptrace(PTRACE_SETREGS, pid, 0, &registers);
             }
         } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP)
             signal = WSTOPSIG(status);

@@ -25,10 +25,14 @@ ERRORS = ("ENOSPC", "EIO", "ESTALE", "EDQUOT", "EROFS", "EMFILE", "EINTR")  # wi
 REFUSED = 3  # the call ended with a sentence
 BROKEN = 4  # with a traceback
 PATIENCE = 40.0  # seconds
+CHANGING, READING, NAMING = range(3)  # which calls are counted; NAMING: those that take a name
 
 
 class _Told(ctypes.Structure):
     _fields_ = (("count", ctypes.c_long), ("number", ctypes.c_long), ("status", ctypes.c_int))
+
+
+_MEDDLE = ctypes.CFUNCTYPE(None)
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,12 @@ class Tracer:
         at: int = 0,
         error: int = 0,
         reading: bool = False,
+        meddle: Callable[[], object] | None = None,
     ) -> Ended:
         """Run `call`, whose sentences are `refusals`; strike at the counted call number `at` (0: never).
 
-        All of it is killed then, or, with `error`, that call fails so. Counted is what changes something, or with
-        `reading` what reads.
+        All of it is killed then, or, with `error`, that call fails so; or `meddle` is called just before that call is
+        made. Counted is what changes something, or with `reading` what reads, or with `meddle` what takes a name.
         """
         readable, writable = os.pipe()
         with warnings.catch_warnings():
@@ -76,13 +81,14 @@ class Tracer:
             child = os.fork()
         if child == 0:
             os.close(readable)
-            self._be_traced(call, refusals, writable, reading)
+            self._be_traced(call, refusals, writable, NAMING if meddle else READING if reading else CHANGING)
         os.close(writable)
         told = _Told()
         hangs = threading.Event()
         watchdog = threading.Timer(PATIENCE, lambda: (hangs.set(), os.kill(child, signal.SIGKILL)))
         watchdog.start()
-        result = self._library.tracer_follow(child, ctypes.c_long(at), error, ctypes.byref(told))
+        meddling = _MEDDLE(meddle) if meddle else _MEDDLE()
+        result = self._library.tracer_follow(child, ctypes.c_long(at), error, meddling, ctypes.byref(told))
         watchdog.cancel()
         with os.fdopen(readable, errors="replace") as pipe:
             text = pipe.read()
@@ -97,13 +103,13 @@ class Tracer:
         return Ended(told.count, None if told.number < 0 else told.number, killed, status, text)
 
     def _be_traced(
-        self, call: Callable[[], object], refusals: type[BaseException], writable: int, reading: bool
+        self, call: Callable[[], object], refusals: type[BaseException], writable: int, counted: int
     ) -> None:
         status = BROKEN
         try:
             for fd in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
-            if self._library.tracer_enter(int(reading)):
+            if self._library.tracer_enter(counted):
                 raise OSError(ctypes.get_errno(), "can't be traced")
             text = ""
             try:

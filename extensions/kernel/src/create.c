@@ -168,7 +168,10 @@ static int rename_new(int dir, const char *temporary, const char *name)
         return 0;
     if (errno != ENOSYS && errno != EINVAL)
         return -1;
-    return linkat(dir, temporary, dir, name, 0) || unlinkat(dir, temporary, 0) ? -1 : 0;
+    if (linkat(dir, temporary, dir, name, 0))
+        return -1;
+    unlinkat(dir, temporary, 0); /* it is in its place; a temporary that stays, the next run removes */
+    return 0;
 }
 
 /* `node` is what was there when we looked, or NULL. */

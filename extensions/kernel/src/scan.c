@@ -378,8 +378,8 @@ static void walk_some(Job *job, void *arg, int thread)
         int failed = open_dir(walk, dir) || read_names(dir, buffer) ? -1 : look(walk, dir);
 
         pthread_mutex_lock(&walk->lock);
-        if (!failed)
-            queue(walk, dir);
+        if (dir->nodes)
+            queue(walk, dir); /* if it failed, to be freed */
         walk->odd |= failed < 0;
         walk->ended |= failed || job_ended(job);
         let_go(dir);

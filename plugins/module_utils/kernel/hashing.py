@@ -11,13 +11,14 @@ import os
 CHUNK = 1 << 18
 
 
-def sha256_fd(fd: int) -> tuple[str, int]:
-    """Digest (64 hexadecimal digits) and size in bytes of `fd` from offset 0 to its end. Raises OSError of reading."""
+def sha256_fd(fd: int, most: int | None = None) -> tuple[str, int]:
+    """Digest (64 hexadecimal digits) and size in bytes of `fd` from offset 0 to its end; of one that has more than
+    `most` bytes not all are read: it may grow for ever. Raises OSError of reading."""
     state = hashlib.sha256()
     offset = 0
     while True:
         chunk = os.pread(fd, CHUNK, offset)
-        if not chunk:
+        if not chunk or (most is not None and offset > most):
             return state.hexdigest(), offset
         state.update(chunk)
         offset += len(chunk)

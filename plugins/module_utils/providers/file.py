@@ -38,7 +38,8 @@ class FileProvider(Provider):
 
     A shadow has two contents, the listing (its digest is the checksum) and the stat index. `data`: `parent`, the
     directory of the path without symlinks, and `parents`, mode, uid and gid of its components, both empty when it was
-    missing; `skipped`, the first mount points not entered; `read`, how many files were read.
+    missing; `skipped`, the first mount points not entered; `unstable`, the first paths that changed each time they were
+    read, if that is allowed; `read`, how many files were read.
     """
 
     type = "file"
@@ -112,7 +113,12 @@ class FileProvider(Provider):
             stored_bytes=0,
             checksum=captured.tree,
             roots=(Root("tree", captured.tree), Root("blob", captured.stat)),
-            data={**_place(path), "skipped": list(captured.skipped), "read": captured.read_items},
+            data={
+                **_place(captured.parent),
+                "skipped": list(captured.skipped),
+                "unstable": list(captured.unstable),
+                "read": captured.read_items,
+            },
         )
 
     def claims(self, resource: Resource) -> Sequence[Claim]:
@@ -267,13 +273,14 @@ def _resolve(directory: bytes) -> tuple[bytes, frozenset[int]]:
     return found.path, found.link_owners
 
 
-def _place(path: bytes) -> dict[str, Any]:
-    """Where the parent directory of `path` is, and what its components are like."""
+def _place(parent: str | None) -> dict[str, Any]:
+    """Where what was shadowed is, and what the components of that path are like."""
     try:
-        directory, dummy = _resolve(path.rstrip(b"/").rpartition(b"/")[0])
-        return {"parent": os.fsdecode(directory), "parents": [list(one) for one in rootfs.parents(directory)]}
+        if parent is not None:
+            return {"parent": parent, "parents": [list(one) for one in rootfs.parents(os.fsencode(parent))]}
     except OSError:
-        return {"parent": "", "parents": []}  # it is missing, and so is the root
+        pass  # it went away since
+    return {"parent": "", "parents": []}  # it is missing, and so is the root
 
 
 def _moved(shadow: Shadow, path: bytes, known: bytes, now: bytes, owners: frozenset[int]) -> str:

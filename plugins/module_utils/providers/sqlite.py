@@ -31,9 +31,10 @@ from ..errors import (
 from ..present import is_there
 from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
-from ..sqlite import database, files, summary
-from ..sqlite.database import Broken, Busy, Full, Header, Live, Unusable
+from ..sqlite import database, files, owner, summary
+from ..sqlite.database import Broken, Busy, Denied, Full, Header, Live, Unusable
 from ..sqlite.files import Facts
+from ..sqlite.owner import Place, using
 from ..sqlite.summary import Summary
 from ..tree import messages, rootfs
 from .base import LIVE, Change, Contents, Drift, Estimate, Outcome, Provider, Steps
@@ -44,6 +45,9 @@ TABLES_SHOWN = 50
 CHANGES_SHOWN = 100
 HOLDERS_SHOWN = 5
 POLL = 0.2  # seconds
+RIGHTS = (
+    "Root uses a database with the rights of the user who owns its directory: look at the owner and the mode of both."
+)
 _Refusal = type[ProviderError]
 
 
@@ -106,15 +110,15 @@ class SqliteProvider(Provider):
 
     def claims(self, resource: Resource) -> Sequence[Claim]:
         """The database provides its path."""
-        return (Claim("provides", "path", _path(resource), f"path of {resource.name}"),)
+        return (Claim("provides", "path", os.path.realpath(resource.options["path"]), f"path of {resource.name}"),)
 
     def estimate(self, resource: Resource) -> Estimate:
         """Size of the database and number of its rows. Raises as `create`."""
-        path = self._checked(resource)
-        if path is None:
+        place = self._checked(resource)
+        if place is None:
             return Estimate(0, 0)
-        with self._telling(resource, path, ShadowFailed), self._room() as room:
-            return database.look(path, room, self._timeout(resource), _estimate)
+        with self._telling(resource, place.path, ShadowFailed), self._room() as room, using(place):
+            return database.look(place.path, room, self._timeout(resource), _estimate)
 
     # --- the copy
 
@@ -123,28 +127,31 @@ class SqliteProvider(Provider):
 
         Raises SourceMissing, SourceUnreadable, ShadowFailed, NoSpace, ToolMissing.
         """
-        path = self._checked(resource)
-        if path is None:
+        place = self._checked(resource)
+        if place is None:
             return self._absent(resource)
-        with self._telling(resource, path, ShadowFailed):
-            return self._backup(resource, path, contents)
+        with self._telling(resource, place.path, ShadowFailed):
+            return self._backup(resource, place, contents)
 
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """As `create`; what SQLite can't read is kept byte for byte. Raises ShadowFailed, NoSpace."""
-        resource, path = shadow.resource, _path(shadow.resource)
+        resource = shadow.resource
         self._require(resource)
+        place = self._place(resource, ShadowFailed)
+        path = place.path
         with self._telling(resource, path, ShadowFailed):
             if not files.present(path):
                 return self._absent(resource)
             if is_there(path):
                 try:
-                    return self._backup(resource, path, contents)
+                    return self._backup(resource, place, contents)
                 except Broken:
                     if not os.path.isfile(path):
                         raise
-            return self._raw(resource, path, contents)
+            return self._raw(resource, place, contents)
 
-    def _backup(self, resource: Resource, path: str, contents: Contents) -> Shadow:
+    def _backup(self, resource: Resource, place: Place, contents: Contents) -> Shadow:
+        path = place.path
         with self._room() as room:
             copy, timeout = os.path.join(room, "copy"), self._timeout(resource)
 
@@ -152,7 +159,9 @@ class SqliteProvider(Provider):
                 database.copy_out(live, copy, timeout)
                 return live.header, live.how
 
-            header, how = database.look(path, room, timeout, use)
+            with using(place):
+                header, how = database.look(path, room, timeout, use)
+                facts = Facts.of(path)
             with database.translated(), database.connect(copy, "ro", immutable=True) as connection:
                 problems, checked = database.integrity(connection)
                 if problems:
@@ -168,7 +177,7 @@ class SqliteProvider(Provider):
             "summary": text,
             "page_size": header.page_size,
             "journal_mode": header.journal_mode,
-            "file": Facts.of(path).to_list(),
+            "file": facts.to_list(),
             "parents": _parents(path),
             "opened": how,
             "checked": checked,
@@ -178,12 +187,15 @@ class SqliteProvider(Provider):
         roots = (Root("blob", digest), Root("blob", text))
         return Shadow(resource, BACKUP, self.context.now(), 0.0, size, says.rows, 0, text, roots, data)
 
-    def _raw(self, resource: Resource, path: str, contents: Contents) -> Shadow:
-        kept = files.keep(path, contents)
+    def _raw(self, resource: Resource, place: Place, contents: Contents) -> Shadow:
+        path = place.path
+        kept = files.keep(path, contents, place.who)
+        with using(place):
+            facts = Facts.of(path + next(iter(kept)))
         data = {
             "path": path,
             "files": kept,
-            "file": Facts.of(path + next(iter(kept))).to_list(),
+            "file": facts.to_list(),
             "parents": _parents(path),
         }
         size = sum(contents.size(digest) for digest in kept.values())
@@ -191,7 +203,7 @@ class SqliteProvider(Provider):
         return Shadow(resource, RAW, self.context.now(), 0.0, size, len(kept), 0, canonical.digest(kept), roots, data)
 
     def _absent(self, resource: Resource) -> Shadow:
-        data = {"path": _path(resource)}
+        data = {"path": self._place(resource, ShadowFailed).path}
         return Shadow(resource, ABSENT, self.context.now(), 0.0, 0, 0, 0, canonical.digest(ABSENT), data=data)
 
     # --- what differs
@@ -229,23 +241,26 @@ class SqliteProvider(Provider):
             )
 
     def _compare(self, shadow: Shadow, contents: Contents, as_: _Refusal = ProviderError) -> _Comparison:
-        path = _path(shadow.resource)
         self._require(shadow.resource)
+        place = self._place(shadow.resource, as_)
+        path = place.path
         with self._telling(shadow.resource, path, as_):
             if shadow.method == ABSENT:
                 there = [path + suffix for suffix in files.present(path)]
                 return _Comparison(content=tuple(Change("remove", _show(one)) for one in there))
             if shadow.method == RAW:
-                return _compare_raw(shadow, path)
-            return self._compare_backup(shadow, path, contents)
+                with using(place):
+                    return _compare_raw(shadow, path)
+            return self._compare_backup(shadow, place, contents)
 
-    def _compare_backup(self, shadow: Shadow, path: str, contents: Contents) -> _Comparison:
+    def _compare_backup(self, shadow: Shadow, place: Place, contents: Contents) -> _Comparison:
+        path = place.path
         whole = f"a database of {shadow.items} rows"
         if not is_there(path):
             return _Comparison(content=(Change("create", _show(path), "", whole),), readable=False)
         wanted = Summary.decode(contents.get(shadow.data["summary"]))
         try:
-            with self._room() as room:
+            with self._room() as room, using(place):
                 header, says, problems = database.look(path, room, self._timeout(shadow.resource), _read)
         except Broken as error:
             return _Comparison(content=(Change("replace", _show(path), f"it {error}", whole),), readable=False)
@@ -255,7 +270,9 @@ class SqliteProvider(Provider):
         if header.page_size and size and header.page_size != size:
             changes.append(Change("replace", "page size", str(header.page_size), str(size)))
         journal = Change("metadata", "journal mode", header.journal_mode, mode)
-        return _Comparison(tuple(changes), (journal,) * (header.journal_mode != mode), _compare_file(shadow, path))
+        with using(place):
+            file = _compare_file(shadow, path)
+        return _Comparison(tuple(changes), (journal,) * (header.journal_mode != mode), file)
 
     # --- the way back
 
@@ -268,8 +285,10 @@ class SqliteProvider(Provider):
 
         Comparing shows what is left to do: no step is noted. Raises RestoreFailed, StoreError, NoSpace, ToolMissing.
         """
-        resource, path = shadow.resource, _path(shadow.resource)
-        notes = self._refuse_other_place(shadow, path)
+        resource = shadow.resource
+        place = self._place(resource, RestoreFailed)
+        path = place.path
+        notes = _refuse_other_place(shadow, place)
         found = self._compare(shadow, contents, RestoreFailed)
         with self._telling(resource, path, RestoreFailed):
             files.clean(path)
@@ -280,14 +299,16 @@ class SqliteProvider(Provider):
                 return Outcome(files.remove(path), 0, "remove", notes)
             method, size = "metadata", 0
             if found.content:
-                method, size = self._write(shadow, path, contents, found.readable), shadow.bytes
+                method, size = self._write(shadow, place, contents, found.readable), shadow.bytes
             elif found.journal:
-                database.set_journal_mode(path, shadow.data["journal_mode"], self._timeout(resource))
+                with using(place):
+                    database.set_journal_mode(path, shadow.data["journal_mode"], self._timeout(resource))
             if is_there(path):
                 Facts.from_list(shadow.data["file"]).put_back(path)
             return Outcome(max(1, shadow.items if size else 0), size, method, notes)
 
-    def _write(self, shadow: Shadow, path: str, contents: Contents, readable: bool) -> str:
+    def _write(self, shadow: Shadow, place: Place, contents: Contents, readable: bool) -> str:
+        path = place.path
         data, timeout = shadow.data, self._timeout(shadow.resource)
         if shadow.method == BACKUP and readable and self.context.method != REPLACE:
             try:
@@ -295,31 +316,18 @@ class SqliteProvider(Provider):
                     source = os.path.join(room, "shadow")
                     with open(source, "wb") as file:
                         contents.copy_to(data["database"], file.fileno())
-                    database.copy_in(source, path, data["journal_mode"], timeout)
+                    with using(place):
+                        database.copy_in(source, path, data["journal_mode"], timeout)
                     return ONLINE
-            except Broken:
+            except (Broken, Denied):
                 pass  # SQLite can't write into it after all
         self._wait_until_closed(path, timeout)
         if readable:
-            database.refuse_locked(path, timeout)  # by another host, whose processes can't be seen
+            with using(place):
+                database.refuse_locked(path, timeout)  # by another host, whose processes can't be seen
         wanted = data["files"] if shadow.method == RAW else {files.DATABASE: data["database"]}
         files.replace(path, wanted, Facts.from_list(data["file"]), data["parents"], contents)
         return REPLACE
-
-    def _refuse_other_place(self, shadow: Shadow, path: str) -> tuple[str, ...]:
-        """A note when symlinks lead elsewhere than they did. Raises RestoreFailed when not only root can turn them."""
-        was = shadow.data["path"]
-        if path == was:
-            return ()
-        with self._telling(shadow.resource, path, RestoreFailed):
-            owners = _link_owners(shadow.resource.options["path"])
-        if os.geteuid() == 0 and owners - {0}:
-            raise RestoreFailed(
-                name=shadow.name,
-                problem=f"the database was {_show(was)}, and a symlink that is not root's makes it {_show(path)}",
-                remedy="Turn the symlink back, or restore as its owner.",
-            )
-        return (f"the database was {_show(was)} and is {_show(path)} now: restored there",)
 
     def _wait_until_closed(self, path: str, timeout: float) -> None:
         """Who has the old file open would go on writing to it, and remove the new one's journal at its end."""
@@ -331,12 +339,27 @@ class SqliteProvider(Provider):
 
     # --- names, rooms and errors
 
-    def _checked(self, resource: Resource) -> str | None:
-        """The path of the database; None when it may be missing, and is. Raises SourceMissing, ToolMissing."""
+    def _place(self, resource: Resource, as_: _Refusal) -> Place:
+        """Where the database is: SQLite, too, keeps a database's journals beside what a symlink points to. Raises `as_`
+        where somebody leads root astray."""
+        path = str(resource.options["path"])
+        with self._telling(resource, path, as_):
+            place = owner.find(path)
+        if os.geteuid() == 0 and place.strangers:
+            raise as_(
+                name=resource.name,
+                problem=f"the way to {_show(path)} leads through a symlink that is not root's, to a directory of "
+                "somebody else than its owner",
+                remedy="Name the path without that symlink, or make the symlink root's (chown -h root).",
+            )
+        return place
+
+    def _checked(self, resource: Resource) -> Place | None:
+        """Where the database is; None when it may be missing, and is. Raises SourceMissing, ToolMissing."""
         self._require(resource)
-        path = _path(resource)
-        if is_there(path):
-            return path
+        place = self._place(resource, ShadowFailed)
+        if is_there(place.path):
+            return place
         if resource.options["allow_missing"]:
             return None
         raise SourceMissing(name=resource.name, path=_show(resource.options["path"]))
@@ -364,6 +387,10 @@ class SqliteProvider(Provider):
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise self._full(resource, path) from error
+            if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:
+                raise as_(
+                    name=resource.name, problem=f"{_show(path)}: {messages.reason(error)}", remedy=RIGHTS
+                ) from error
             tell = messages.not_restored if as_ is RestoreFailed else messages.unreadable
             raise tell(resource.name, os.fsencode(path), error) from error
 
@@ -375,6 +402,8 @@ class SqliteProvider(Provider):
             holders = database.holders(path)
             problem += f"; it is open in {', '.join(holders[:HOLDERS_SHOWN])}" if holders else ""
             remedy = "Stop what uses it, or set a longer `timeout`, and run again."
+        elif isinstance(error, Denied) and os.geteuid() == 0:
+            remedy = RIGHTS
         elif isinstance(error, Broken):
             remedy = "Repair it, or leave it out; a file that is no SQLite database has type `file`."
         return as_(name=resource.name, problem=problem, remedy=remedy)
@@ -390,11 +419,6 @@ class SqliteProvider(Provider):
         )
 
 
-def _path(resource: Resource) -> str:
-    """Where the database is: SQLite, too, keeps a database's journals beside what a symlink points to."""
-    return os.path.realpath(str(resource.options["path"]))
-
-
 def _show(path: str) -> str:
     return messages.printable(os.fsencode(path))
 
@@ -405,17 +429,18 @@ def _existing(directory: str) -> str:
     return directory
 
 
-def _link_owners(path: str) -> frozenset[int]:
-    """Who owns the symlinks on the way to `path`, and at its end. Raises OSError."""
-    owners: set[int] = set()
-    while True:
-        located = rootfs.locate(os.fsencode(os.path.dirname(path)))
-        os.close(located.fd)
-        owners |= located.link_owners
-        if not os.path.islink(path):
-            return frozenset(owners)
-        owners.add(os.lstat(path).st_uid)
-        path = os.path.join(os.fsdecode(located.path), os.readlink(path))
+def _refuse_other_place(shadow: Shadow, place: Place) -> tuple[str, ...]:
+    """A note when symlinks lead elsewhere than they did. Raises RestoreFailed when not only root can turn them."""
+    was = shadow.data["path"]
+    if place.path == was:
+        return ()
+    if os.geteuid() == 0 and place.link_owners - {0}:
+        raise RestoreFailed(
+            name=shadow.name,
+            problem=f"the database was {_show(was)}, and a symlink that is not root's makes it {_show(place.path)}",
+            remedy="Turn the symlink back, or restore as its owner.",
+        )
+    return (f"the database was {_show(was)} and is {_show(place.path)} now: restored there",)
 
 
 def _estimate(live: Live) -> Estimate:

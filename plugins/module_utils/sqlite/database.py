@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ..present import is_there
 from ..tree import rootfs
+from .owner import acting_as
 
 try:
     import sqlite3
@@ -24,6 +25,7 @@ except ImportError:  # a Python built without it: `require` says so where a data
     sqlite3 = None  # type: ignore[assignment]
 
 MAGIC = b"SQLite format 3\0"
+JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 SIDECARS = ("-journal", "-wal", "-shm")
 WAL, ROLLBACK = "wal", "delete"
 SHARED, IMMUTABLE, APART = "shared", "immutable", "apart"
@@ -49,6 +51,10 @@ class Broken(Unusable):
 
 class Busy(Unusable):
     """Another process holds a lock, or kept writing."""
+
+
+class Denied(Unusable):
+    """The user whose rights are used may not."""
 
 
 class Full(Unusable):
@@ -118,7 +124,8 @@ def translated() -> Iterator[None]:
             raise Full("does not fit on its file system") from error
         if any(words in text for words in ("not a database", "malformed", "unsupported file format", "corrupt")):
             raise Broken(f"is damaged ({text})") from error
-        raise Unusable(f"can't be used by SQLite ({text})") from error
+        denied = any(words in text for words in ("readonly database", "unable to open", "access permission"))
+        raise (Denied if denied else Unusable)(f"can't be used by SQLite ({text})") from error
 
 
 def connect(path: str, mode: str, timeout: float = 0.0, immutable: bool = False) -> closing[sqlite3.Connection]:
@@ -146,7 +153,7 @@ def look(path: str, workdir: str, timeout: float, use: Callable[[Live], T]) -> T
                         return use(Live(connection, header, SHARED))
                 way = APART
             if way == APART and (copy := _copy_apart(path, workdir)):
-                with connect(copy, "rw", timeout) as connection:
+                with acting_as(None), connect(copy, "rw", timeout) as connection:
                     connection.execute(FIRST_READ).fetchone()  # what was cut off is rolled back here
                     return use(Live(connection, Header.read(copy), APART))
     raise Busy(f"was written to each time it was read, {ATTEMPTS} times")
@@ -193,11 +200,29 @@ def _copy_apart(path: str, workdir: str) -> str | None:
     before = state(path)
     copy = os.path.join(workdir, "apart")
     for suffix in ("", "-journal", "-wal"):
-        if is_there(copy + suffix):
-            os.unlink(copy + suffix)
+        with acting_as(None):
+            if is_there(copy + suffix):
+                os.unlink(copy + suffix)
         if _size(path + suffix) is not None:
-            shutil.copyfile(path + suffix, copy + suffix)
+            _copy_file(path + suffix, copy + suffix)
+    if _super_journal(copy + "-journal"):
+        raise Broken("has a journal that belongs to several databases: open it once with its own program")
     return copy if state(path) == before else None
+
+
+def _copy_file(path: str, copy: str) -> None:
+    with open_file(path) as source, acting_as(None), open(copy, "xb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _super_journal(path: str) -> bool:
+    """Whether the journal names another one: SQLite would remove the file of that name, whatever it is."""
+    with acting_as(None):
+        if not is_there(path):
+            return False
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(JOURNAL_MAGIC)))
+            return file.read() == JOURNAL_MAGIC
 
 
 def _size(path: str) -> int | None:
@@ -211,9 +236,11 @@ def copy_out(live: Live, path: str, timeout: float) -> None:
     """Copy the live database to the new file `path`. Writers wait for a chunk at most, unless they never pause."""
     with translated():
         for restarts in (RESTARTS, None):
-            if is_there(path):
-                os.unlink(path)
-            with connect(path, "rwc", timeout) as target:
+            with acting_as(None):
+                if is_there(path):
+                    os.unlink(path)
+                opened = connect(path, "rwc", timeout)
+            with opened as target:
                 target.execute("PRAGMA synchronous=OFF")  # the store makes it durable
                 target.execute("PRAGMA journal_mode=OFF")
                 if restarts is None and not live.connection.in_transaction:
@@ -231,9 +258,12 @@ def copy_out(live: Live, path: str, timeout: float) -> None:
 def copy_in(source: str, path: str, journal_mode: str, timeout: float) -> None:
     """Write the database file `source` over the live one, in one transaction: others that have it open see it at once.
 
-    Killed in between, SQLite takes all of it back when the database is next opened. Raises Unusable.
+    Killed in between, SQLite takes all of it back when the database is next opened. `source` is read as
+    ourselves, whoever we act as. Raises Unusable.
     """
-    with translated(), connect(source, "ro", immutable=True) as shadow, connect(path, "rw", timeout) as live:
+    with acting_as(None), translated():
+        opened = connect(source, "ro", immutable=True)
+    with translated(), opened as shadow, connect(path, "rw", timeout) as live:
         if len({one.execute("PRAGMA page_size").fetchone()[0] for one in (shadow, live)}) > 1:
             switch(live, ROLLBACK, timeout)  # SQLite changes a page size in this mode only
         shadow.backup(live, pages=CHUNK_PAGES, progress=_Patience(timeout, None), sleep=PAUSE)

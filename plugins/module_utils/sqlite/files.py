@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -18,6 +19,7 @@ from ..providers.base import Contents
 from ..tree import metadata, rootfs
 from ..tree.entry import Entry
 from .database import ATTEMPTS, SIDECARS, Busy, open_file, state
+from .owner import Identity, acting_as
 
 DATABASE = ""
 KEPT = (DATABASE, "-wal", "-journal")  # the -shm is made anew out of the -wal
@@ -32,8 +34,9 @@ class Facts:
 
     @classmethod
     def of(cls, path: str) -> Facts:
-        """Those of the file at `path`. Raises OSError."""
-        found, xattrs = os.stat(path), metadata.read_xattrs(os.fsencode(path))
+        """Those of the file at `path`. Raises Broken, OSError."""
+        with open_file(path) as file:
+            found, xattrs = os.fstat(file.fileno()), metadata.read_xattrs(file.fileno())
         return cls(Entry(b"", "f", stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, xattrs=xattrs))
 
     def to_list(self) -> list[Any]:
@@ -56,24 +59,38 @@ class Facts:
         return f"owner {entry.uid}:{entry.gid}, mode {entry.mode:04o}{attributes}"
 
     def differences(self, path: str) -> tuple[str, ...]:
-        """In what the file at `path` differs, in words. Raises OSError."""
-        found = os.stat(path)
-        xattrs = metadata.read_xattrs(os.fsencode(path))
+        """In what the file at `path` differs, in words. Raises Broken, OSError."""
+        with open_file(path) as file:
+            found, xattrs = os.fstat(file.fileno()), metadata.read_xattrs(file.fileno())
         return metadata.differences(self.entry._replace(mtime_ns=found.st_mtime_ns), found, xattrs)
 
     def put_back(self, path: str) -> None:
-        """Give them to the file at `path`; only what differs is written. Raises OSError."""
-        found = os.stat(path)
-        metadata.put_back(os.fsencode(path), self.entry._replace(mtime_ns=found.st_mtime_ns), found)
+        """Give them to the file at `path`; only what differs is written. Raises Broken, OSError."""
+        with _beside(path) as fs:
+            fd = fs.open_file(b"")
+            try:
+                self.give(fd)
+            finally:
+                os.close(fd)
+
+    def give(self, fd: int) -> None:
+        """Give them to a file that is open. Raises OSError."""
+        found = os.fstat(fd)
+        if found.st_nlink != 1:
+            raise OSError(errno.EMLINK, "it has another name elsewhere")  # whose, nobody knows
+        metadata.put_back(fd, self.entry._replace(mtime_ns=found.st_mtime_ns), found)
 
 
-def keep(path: str, contents: Contents) -> dict[str, str]:
-    """The digests of the files that are there, by suffix, kept in `contents`. Raises Unusable, OSError."""
+def keep(path: str, contents: Contents, who: Identity | None = None) -> dict[str, str]:
+    """The digests of the files that are there, by suffix, read as `who` and kept in `contents`. Raises Unusable,
+    OSError."""
     for _attempt in range(ATTEMPTS):
         before = state(path)
         kept = {}
         for suffix in present(path):
-            with open_file(path + suffix) as file:
+            with acting_as(who):
+                file = open_file(path + suffix)
+            with file:
                 kept[suffix], _size = contents.put_fd(file.fileno())
         if state(path) == before:
             return kept
@@ -104,15 +121,16 @@ def replace(
 
     Killed at any moment, what is there differs from the shadow, so that it is done again. Raises OSError, StoreError.
     """
-    directory = os.path.dirname(path)
-    rootfs.make_parents(os.fsencode(directory), parents)
-    for suffix, digest in wanted.items():
-        _extract(_temporary(path) + suffix, digest, facts, contents)
-    # A journal of the old database must never meet the new one: SQLite would play it back into that.
-    remove(path, [suffix for suffix in (DATABASE, *SIDECARS) if suffix or suffix not in wanted])
-    for suffix in wanted:
-        os.rename(_temporary(path) + suffix, path + suffix)
-    _sync(directory)
+    rootfs.make_parents(os.fsencode(os.path.dirname(path)), parents)
+    with _beside(path) as fs:
+        for suffix, digest in wanted.items():
+            _extract(fs, _temporary(path) + suffix, digest, facts, contents)
+        # A journal of the old database must never meet the new one: SQLite would play it back into that.
+        _remove(fs, [_name(path) + suffix for suffix in (DATABASE, *SIDECARS) if suffix or suffix not in wanted])
+        for suffix in wanted:
+            fd = fs.parent_fd
+            os.rename(_temporary(path) + suffix, _name(path) + suffix, src_dir_fd=fd, dst_dir_fd=fd)
+        _sync(fs)
 
 
 def remove(path: str, suffixes: Iterable[str] = (DATABASE, *SIDECARS)) -> int:
@@ -120,42 +138,54 @@ def remove(path: str, suffixes: Iterable[str] = (DATABASE, *SIDECARS)) -> int:
 
     The database itself goes first: without its journals it would be another one.
     """
-    removed = 0
-    for suffix in suffixes:
-        with suppress(FileNotFoundError):
-            os.unlink(path + suffix)
-            removed += 1
-    if removed:
-        _sync(os.path.dirname(path))
-    return removed
+    with _beside(path) as fs:
+        removed = _remove(fs, [_name(path) + suffix for suffix in suffixes])
+        if removed:
+            _sync(fs)
+        return removed
 
 
 def clean(path: str) -> None:
     """Remove what a killed `replace` left beside the database. Raises OSError."""
-    for suffix in KEPT:
+    with _beside(path) as fs:
+        _remove(fs, [_temporary(path) + suffix for suffix in KEPT])
+
+
+def _beside(path: str) -> rootfs.RootFs:
+    """The directory of the database, held: its owner may exchange it, and names in it, at any moment."""
+    return rootfs.RootFs(os.fsencode(path), one_device=False, own_links=True)
+
+
+def _remove(fs: rootfs.RootFs, names: Iterable[str]) -> int:
+    removed = 0
+    for name in names if fs.parent_fd >= 0 else ():
         with suppress(FileNotFoundError):
-            os.unlink(_temporary(path) + suffix)
+            os.unlink(name, dir_fd=fs.parent_fd)
+            removed += 1
+    return removed
+
+
+def _name(path: str) -> str:
+    return os.path.basename(path)
 
 
 def _temporary(path: str) -> str:
-    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return os.path.join(os.path.dirname(path), f".umbra-{tag}")
+    return ".umbra-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def _extract(path: str, digest: str, facts: Facts, contents: Contents) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    fd = os.open(path, rootfs.NEW, 0o600)
+def _extract(fs: rootfs.RootFs, name: str, digest: str, facts: Facts, contents: Contents) -> None:
+    _remove(fs, [name])
+    fd = os.open(name, rootfs.NEW, 0o600, dir_fd=fs.parent_fd)
     try:
         contents.copy_to(digest, fd)
-        facts.put_back(path)
+        facts.give(fd)
         os.fsync(fd)
     finally:
         os.close(fd)
 
 
-def _sync(directory: str) -> None:
-    fd = os.open(directory, rootfs.DIRECTORY)
+def _sync(fs: rootfs.RootFs) -> None:
+    fd = os.open(b".", rootfs.DIRECTORY, dir_fd=fs.parent_fd)
     try:
         os.fsync(fd)
     finally:

@@ -225,7 +225,9 @@ class ObjectContents:
         data = stream.small(fd, stat, SMALL)
         if data is not None:
             return self.put(data), len(data)
-        size = stat.st_size if stat.st_size > SMALL or stream.has_holes(fd, stat) else stream.ENDLESS
+        size = stat.st_size
+        if size <= SMALL and not stream.has_holes(fd, stat):  # it grew, and may go on; what is in /proc has no size
+            size = os.fstat(fd).st_size or stream.ENDLESS
         with self._temporary() as temporary:
             raw, size = self._fill(temporary, fd, size)
             with files.explained(self.path, "a content", size):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from .scan import Scan, TreeOptions, open_root, scan
 
 ATTEMPTS = 3
 LARGE = 128 << 10  # bytes of what the native kernel leaves over because of its size
-SKIPPED_SHOWN = 20
+SHOWN = 20  # paths of one sort
 BLOCK = 512  # of st_blocks
 
 
@@ -35,7 +35,8 @@ class Captured:
     """A tree that was shadowed: digests of its listing and stat index, its size, and how many files had to be read.
 
     `skipped` are the first mount points that were not entered, as printable paths. `incremental` says whether last
-    time's generation was of use.
+    time's generation was of use. `unstable` are the first paths that changed each time they were read, and were taken as
+    they are. `parent` is the directory that holds the root, without symlinks, or None.
     """
 
     tree: str
@@ -45,6 +46,8 @@ class Captured:
     read_items: int
     skipped: tuple[str, ...] = ()
     incremental: bool = False
+    unstable: tuple[str, ...] = ()
+    parent: str | None = None
 
 
 def capture(
@@ -67,7 +70,8 @@ def capture(
         captured = None
         if found.tree is not None:
             captured = _NativeCapture(fs, contents, options, previous).run(found, started)
-        return captured or _Capture(fs, contents, options, previous).run(found, started)
+        captured = captured or _Capture(fs, contents, options, previous).run(found, started)
+        return replace(captured, parent=os.fsdecode(fs.parent) if fs.parent is not None else None)
 
 
 def estimate(root: bytes, options: TreeOptions) -> Estimate:
@@ -126,6 +130,7 @@ class _Capture:
         self._bytes = 0
         self._read_items = 0
         self._opening = threading.Lock()  # a RootFs is for one thread at a time
+        self._unsettled: list[bytes] = []  # paths of what was taken although it changed
         self._looked_at = 0  # entries that were not taken over as they were
 
     def run(self, found: Scan, started: int) -> Captured:
@@ -146,12 +151,12 @@ class _Capture:
             index = self._previous[1]  # it proves as much as a new one would
         else:
             index = put_index()
-        skipped, incremental = self._skipped(found), self._generation is not None
-        return Captured(tree, index, self._bytes, items, self._read_items, skipped, incremental)
+        skipped, unstable = self._shown(found.skipped), self._shown(self._unsettled)
+        incremental = self._generation is not None
+        return Captured(tree, index, self._bytes, items, self._read_items, skipped, incremental, unstable)
 
-    def _skipped(self, found: Scan) -> tuple[str, ...]:
-        first = sorted(found.skipped)[:SKIPPED_SHOWN]
-        return tuple(messages.printable(messages.join(self._fs.root, path)) for path in first)
+    def _shown(self, paths: Iterable[bytes]) -> tuple[str, ...]:
+        return tuple(messages.printable(self._full(path)) for path in sorted(paths)[:SHOWN])
 
     def _add(self, path: bytes, st: os.stat_result) -> None:
         try:
@@ -173,8 +178,7 @@ class _Capture:
             self._fs.lstat(path)
         except OSError:
             return
-        if not self._options.allow_unstable:
-            raise self._unstable(path)
+        self._accept_unstable(path)
 
     def _line(self, path: bytes, st: os.stat_result) -> tuple[str, os.stat_result, int]:
         """The entry's line, what stat said when it was read, and how many bytes of contents it has."""
@@ -227,12 +231,15 @@ class _Capture:
             if settled and statindex.stat_line(before) == statindex.stat_line(after) and size == before.st_size:
                 break
         else:
-            if not self._options.allow_unstable:
-                raise self._unstable(path)
+            self._accept_unstable(path)
         return metadata.entry_of(path, before, xattrs)._replace(size=size, digest=digest, sparse=sparse), before
 
-    def _unstable(self, path: bytes) -> Unstable:
-        return Unstable(name=self._options.name, path=messages.printable(self._full(path)), attempts=ATTEMPTS)
+    def _accept_unstable(self, path: bytes) -> None:
+        if not self._options.allow_unstable:
+            where = messages.printable(self._full(path))
+            raise Unstable(name=self._options.name, path=where, attempts=ATTEMPTS)
+        with self._opening:
+            self._unsettled.append(path)
 
     def _full(self, path: bytes) -> bytes:
         return messages.join(self._fs.root, path)
@@ -256,7 +263,7 @@ class _NativeCapture(_Capture):
             same -= capture.lost(native.lacking(self._contents, capture.digests()))
         if self._previous and listing is not None and same == len(tree) == len(listing):
             size, dummy = tree.sizes()
-            return Captured(*self._previous, size, same, 0, self._skipped(found), True)
+            return Captured(*self._previous, size, same, 0, self._shown(found.skipped), True)
         self._generation = _NativeLines(capture, self._contents) if listing is not None else None
         native.read(self._contents, capture)
         left = capture.others()

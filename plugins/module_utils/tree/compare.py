@@ -340,7 +340,7 @@ class _Compare:
         fd = self._fs.open_file(entry.path)
         try:
             meta = metadata.differences(entry, live, metadata.read_xattrs(fd))
-            same = live.st_size == entry.size and sha256_fd(fd) == (entry.digest, entry.size)
+            same = live.st_size == entry.size and sha256_fd(fd, entry.size) == (entry.digest, entry.size)
             return () if same else ("contents",), meta
         finally:
             os.close(fd)

@@ -65,7 +65,7 @@ class Kept:
                 return True  # then nothing of it can get lost
             raise
         try:
-            return sha256_fd(fd)[0] in self._bodies
+            return sha256_fd(fd, live.st_size)[0] in self._bodies
         finally:
             os.close(fd)
 

@@ -27,23 +27,32 @@ class ForeignLink(PermissionError):
 
 
 class Located(NamedTuple):
-    """A directory opened by name: its descriptor, its path without symlinks, and who owns those met on the way."""
+    """A directory opened by name: its descriptor, its path without symlinks, and who owns those met on the way.
+
+    `strangers` are those of them, but for root, who led to a directory that is not their own.
+    """
 
     fd: int
     path: bytes
     link_owners: frozenset[int]
+    strangers: frozenset[int]
 
 
 def locate(path: bytes) -> Located:
     """Open the directory `path` (absolute), following symlinks as the kernel does. Raises OSError."""
-    todo = deque(path.split(b"/"))
+    todo: deque[bytes | int] = deque(path.split(b"/"))  # a number: here ends what a link of that user says
     names: list[bytes] = []
     owners: set[int] = set()
+    strangers: set[int] = set()
     links = 0
     fd = os.open(b"/", DIRECTORY)
     try:
         while todo:
             name = todo.popleft()
+            if isinstance(name, int):
+                if os.fstat(fd).st_uid != name:
+                    strangers.add(name)
+                continue
             if name in (b"", b"."):
                 continue
             found = os.open(name, PATH, dir_fd=fd)
@@ -55,6 +64,8 @@ def locate(path: bytes) -> Located:
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 owners.add(st.st_uid)
+                if st.st_uid:
+                    todo.appendleft(st.st_uid)
                 todo.extendleft(reversed(target.split(b"/")))
                 if not target.startswith(b"/"):
                     continue
@@ -70,15 +81,16 @@ def locate(path: bytes) -> Located:
     except BaseException:
         os.close(fd)
         raise
-    return Located(fd, b"/" + b"/".join(names), frozenset(owners))
+    return Located(fd, b"/" + b"/".join(names), frozenset(owners), frozenset(strangers))
 
 
 class RootFs:
     """One root, opened by its parent directory; the root itself may be of any kind, or absent, and so may its parent.
 
     Paths are relative to the root, b"" is the root. Every method raises OSError, without a useful file name in it.
-    With `one_device`, directories of other file systems are refused (EXDEV). With `own_links`, and as root, a symlink
-    on the way to the root is followed only when it is root's: who owns another could lead us anywhere (ForeignLink).
+    With `one_device`, directories of other file systems are refused (EXDEV). As root, a symlink on the way to the root
+    is followed only when it is root's, or leads to a directory of its owner; with `own_links` only when it is root's:
+    who owns another could lead us anywhere (ForeignLink).
     """
 
     def __init__(self, root: bytes, one_device: bool, own_links: bool = False) -> None:
@@ -99,12 +111,13 @@ class RootFs:
 
     def _open_parent(self, directory: bytes, own_links: bool) -> None:
         try:
-            self.parent_fd, self.parent, owners = locate(directory)
+            found = locate(directory)
         except (FileNotFoundError, NotADirectoryError):
             return  # then the root is absent too
-        if own_links and os.geteuid() == 0 and owners - {0}:
-            os.close(self.parent_fd)
+        if os.geteuid() == 0 and (found.link_owners - {0} if own_links else found.strangers):
+            os.close(found.fd)
             raise ForeignLink(errno.EACCES, "the way there leads through a symlink that is not root's")
+        self.parent_fd, self.parent = found.fd, found.path
 
     def __enter__(self) -> RootFs:
         return self
@@ -256,10 +269,33 @@ def make_parents(path: bytes, recorded: Iterable[Sequence[int]]) -> int:
 
 
 def _make_directory(parent: int, name: bytes, mode: int, uid: int, gid: int) -> int:
+    fd = make_directory(parent, name)
+    try:
+        st = os.fstat(fd)
+        if (st.st_uid, st.st_gid) != (uid, gid):
+            os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_directory(parent: int, name: bytes) -> int:
+    """Make a directory that only we can enter; its descriptor. Raises OSError."""
     os.mkdir(name, 0o700, dir_fd=parent)
     fd = os.open(name, DIRECTORY, dir_fd=parent)
-    st = os.fstat(fd)
-    if (st.st_uid, st.st_gid) != (uid, gid):
-        os.fchown(fd, uid, gid)
-    os.fchmod(fd, mode)
+    try:
+        st = os.fstat(fd)
+        # Who may rename it could have put another in its place, which we may enter and he may not.
+        if st.st_uid != os.geteuid() or st.st_mode & 0o777 != 0o700 or os.listdir(fd):
+            raise taken()
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
+
+
+def taken() -> OSError:
+    """What we made is not there any more, and something else is."""
+    return OSError(errno.EAGAIN, "something else took its place while it was made")

@@ -19,7 +19,7 @@ from ..progress import Progress
 from . import messages
 from .entry import parent_of
 from .exclude import Excludes
-from .rootfs import RootFs, has_proc
+from .rootfs import ForeignLink, RootFs, has_proc
 
 MOUNTS = "/proc/self/mountinfo"
 TEMPORARY = re.compile(rb"\.umbra-tmp-[0-9a-f]{24}")
@@ -69,6 +69,11 @@ def open_root(root: bytes, options: TreeOptions) -> RootFs:
     require_proc(options)
     try:
         return RootFs(root, options.one_file_system)
+    except ForeignLink as error:
+        problem = f"the way to {messages.printable(root)} leads through a symlink that is not root's, to a directory"
+        problem += " of somebody else than its owner"
+        remedy = "Name the path without that symlink, or make the symlink root's (chown -h root)."
+        raise Unsupported(name=options.name, problem=problem, remedy=remedy) from error
     except OSError as error:
         raise messages.unreadable(options.name, root, error) from error
 

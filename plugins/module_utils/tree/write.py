@@ -13,12 +13,13 @@ import secrets
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Callable
 
 from ..providers.base import Contents
 from . import metadata
 from .entry import Entry, parent_of
-from .rootfs import DIRECTORY, NEW, PATH, RootFs, magic
+from .rootfs import DIRECTORY, NEW, PATH, RootFs, magic, make_directory, taken
 from .scan import TEMPORARY
 
 PREFIX = b".umbra-tmp-"
@@ -81,16 +82,9 @@ class Writer:
     def directory(self, path: bytes) -> None:
         """Make a directory that only we can enter; `finish` gives it its metadata."""
         fd, name = self._directory_of(path)
-        os.mkdir(name, 0o700, dir_fd=fd)
-        made = os.open(name, DIRECTORY, dir_fd=fd)
-        try:
-            st = os.fstat(made)
-            # Who may rename it could have put another in its place, which we may enter and he may not.
-            if st.st_uid != os.geteuid() or st.st_mode & 0o777 != 0o700 or os.listdir(made):
-                raise _taken()
-            self.made[path] = _identity(st)
-        finally:
-            os.close(made)
+        made = make_directory(fd, name)
+        self.made[path] = _identity(os.fstat(made))
+        os.close(made)
         self.touched.add(path)
 
     def finish(self, entry: Entry, live: os.stat_result | None) -> None:
@@ -98,8 +92,8 @@ class Writer:
         fd = self._fs.dir(entry.path)
         st = os.fstat(fd)
         expected = self.made.get(entry.path) or (live and _identity(live))
-        if expected and expected != _identity(st):
-            raise _taken()
+        if expected != _identity(st):
+            raise taken()
         metadata.put_back(fd, entry, st)
 
     def file(self, entry: Entry) -> int:
@@ -150,7 +144,7 @@ class Writer:
             try:
                 st = os.fstat(held)
                 if metadata.kind_of(st) != entry.kind or st.st_nlink != 1:
-                    raise _taken()
+                    raise taken()
                 metadata.put_back(magic(held), entry, st)
             finally:
                 os.close(held)
@@ -216,7 +210,7 @@ class Writer:
         if path:
             parent = parent_of(path)
             if parent in self.made and self.made[parent] != _identity(os.fstat(fd)):
-                raise _taken()
+                raise taken()
             self.touched.add(parent)
             if self._unprivileged:
                 _make_writable(fd)
@@ -268,11 +262,13 @@ def _rename_new(fd: int, temporary: bytes, name: bytes) -> None:
             raise OSError(number, os.strerror(number))
     try:  # a C library, a kernel or a file system that can't
         os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-        os.unlink(temporary, dir_fd=fd)
     except FileExistsError:
         raise
     except OSError:
         _rename_to_free(fd, temporary, name)
+        return
+    with suppress(OSError):  # it is in its place; a temporary that stays, the next run removes
+        os.unlink(temporary, dir_fd=fd)
 
 
 def _rename_to_free(fd: int, temporary: bytes, name: bytes) -> None:
@@ -287,10 +283,6 @@ def _rename_to_free(fd: int, temporary: bytes, name: bytes) -> None:
 
 def _identity(st: os.stat_result) -> tuple[int, int]:
     return st.st_dev, st.st_ino
-
-
-def _taken() -> OSError:
-    return OSError(errno.EAGAIN, "something else took its place while it was made")
 
 
 def _make_writable(fd: int) -> None:

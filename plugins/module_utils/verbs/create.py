@@ -79,6 +79,7 @@ def record(item: Shadow) -> dict[str, Any]:
         "checksum": item.checksum,
         "previous": item.previous,
         "claims": len(item.claims),
+        "unstable": list(item.data.get("unstable", ())),
     }
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -278,7 +279,8 @@ def test_a_symlink_above_is_followed_where_it_leads_now(
 def test_a_symlink_that_another_user_turned_is_refused(
     tmp_path: Path, linked: Path, provider: FileProvider, contents: MemoryContents
 ) -> None:
-    os.chown(tmp_path / "current", 1234, 1234, follow_symlinks=False)
+    for path in (tmp_path / "current", tmp_path / "releases" / "1", tmp_path / "releases" / "2"):
+        os.chown(path, 1234, 1234, follow_symlinks=False)
     shadow = provider.create(resource(linked), None, contents)
     break_small(linked)
     provider.restore(shadow, contents, MemorySteps())  # it leads where it led
@@ -290,6 +292,33 @@ def test_a_symlink_that_another_user_turned_is_refused(
     check_sentence(refused.value)
     assert "and a symlink that is not root's makes it" in str(refused.value)
     assert os.listdir(tmp_path / "releases" / "2") == []
+
+
+@root_only
+def test_root_is_not_led_to_what_is_not_the_users_own(
+    tmp_path: Path, linked: Path, provider: FileProvider, contents: MemoryContents
+) -> None:
+    """Else who owns a symlink above the path would have any tree of the host shadowed, and laid out in his own later."""
+    os.chown(tmp_path / "current", 1234, 1234, follow_symlinks=False)
+    with pytest.raises(Unsupported) as refused:
+        provider.create(resource(linked), None, contents)
+    check_sentence(refused.value)
+    assert f"the way to {linked} leads through a symlink that is not root's" in str(refused.value)
+    assert contents.blobs == {}
+
+
+def test_where_it_was_is_where_it_was_read(tmp_path: Path, linked: Path, provider: FileProvider) -> None:
+    """The symlink above is turned while the tree is read."""
+    write(tmp_path / "releases" / "2" / "conf" / "other", "other")
+
+    class Turning(MemoryContents):
+        def put(self, data: bytes) -> str:
+            os.symlink("releases/2", digest := tmp_path / hashlib.sha256(data).hexdigest())
+            digest.replace(tmp_path / "current")
+            return super().put(data)
+
+    shadow = provider.create(resource(linked), None, Turning())
+    assert shadow.data["parent"] == str(tmp_path / "releases" / "1")
 
 
 def test_a_dangling_symlink_above_is_not_made_a_directory(

@@ -164,8 +164,15 @@ def test_root_does_not_go_where_another_user_leads(root: Path) -> None:
     os.chown(root.parent / "way", 1234, 1234, follow_symlinks=False)
     with pytest.raises(ForeignLink):
         fs_of(root.parent / "way" / "a", own_links=True)
-    with fs_of(root.parent / "way" / "a") as fs:  # to look is another thing
+    with pytest.raises(ForeignLink):
+        fs_of(root.parent / "way" / "a")
+    os.chown(root, 1234, 1234)
+    with fs_of(root.parent / "way" / "a") as fs:  # to look at what is his own is another thing
         fs.dir(b"b")
+    os.symlink("..", root / "up")
+    os.chown(root / "up", 1234, 1234, follow_symlinks=False)
+    with pytest.raises(ForeignLink):
+        fs_of(root.parent / "way" / "up" / "outside")
 
 
 def test_missing_parents_are_made_as_they_were(tmp_path: Path) -> None:
@@ -181,3 +188,27 @@ def test_missing_parents_are_made_as_they_were(tmp_path: Path) -> None:
     assert rootfs.make_parents(real, recorded) == 2
     assert rootfs.parents(real) == recorded
     assert rootfs.make_parents(real, recorded) == 0
+
+
+@root_only
+def test_somebody_elses_directory_is_not_taken_for_the_parent_that_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns the directory above renames another one to where ours was made, which would become his."""
+    (tmp_path / "one").mkdir()
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    (private / "key").touch()
+    recorded = [*rootfs.parents(os.fsencode(tmp_path.resolve())), (0o755, 1234, 1234)]
+    mkdir = os.mkdir
+
+    def mkdir_and_swap(*arguments: object, **named: object) -> None:
+        mkdir(*arguments, **named)  # type: ignore[arg-type]
+        (tmp_path / "made").rename(tmp_path / "away")
+        private.rename(tmp_path / "made")
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_swap)
+    with pytest.raises(OSError, match="something else took its place"):
+        rootfs.make_parents(os.fsencode(tmp_path.resolve() / "made"), recorded)
+    found = (tmp_path / "made").stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (0, 0o700)
