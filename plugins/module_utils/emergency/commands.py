@@ -218,7 +218,10 @@ def _alone(session: Session, update: HostUpdate, call: Callable[[], int]) -> int
             holder = store.locks.current()
             if holder is None:
                 return session.refuse(locked)
-    return _beside(session, store, update, holder)
+    try:
+        return _beside(session, store, update, holder)
+    except work.Stopped as stopped:
+        session.interrupted(stopped.number, "The other process goes on. Nothing was started.")
 
 
 def _beside(session: Session, store: Store, update: HostUpdate, holder: Holder) -> int:
@@ -232,10 +235,7 @@ def _beside(session: Session, store: Store, update: HostUpdate, holder: Holder) 
     names = other.manifest().names if work.is_way_back(holder) else ()
     watch = Watch(other, names)
     watch.resume()
-    try:
-        work.follow(store, work.Display(screen, watch, ""))
-    except work.Stopped as stopped:
-        session.interrupted(stopped.number, "The other process goes on. Nothing was started.")
+    work.follow(store, work.Display(screen, watch, ""))
     status_ = _after_other(session, other, holder)
     return session.document(
         status_, busy={**vars(holder), "text": str(holder)}, update_id=other.update_id, state=other.state
