@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,9 @@ class Session:
     @cached_property
     def tool(self) -> str:
         """How to call this tool again for the same store and host, in messages."""
-        extra = "".join(f" --{key} {self.options[key]}" for key in ("store", "host") if key in self.options)
+        extra = "".join(
+            f" --{key} {shlex.quote(self.options[key])}" for key in ("store", "host") if key in self.options
+        )
         return show.tool_name(self.archive) + extra
 
     @cached_property
