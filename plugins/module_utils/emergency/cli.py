@@ -59,6 +59,8 @@ def run(
     for stream in (out, err):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows fewer letters shows codes
+    if stdin is not None and hasattr(stdin, "reconfigure"):
+        stdin.reconfigure(errors="replace")
     arguments = parser().parse_args(argv)
     options = vars(arguments)
     quiet = bool(options.get("json"))

@@ -190,12 +190,12 @@ def _conclude(session: Session, told: Mapping[str, Any], request: restore_verb.R
         screen.line(f"Then: {session.tool} {session.command} {update_id}", BOLD)
         return
     seconds = human.duration(told["seconds"])
-    if told["state"] == "rolled_back":
+    if told["state"] == "rolled_back" and not request.undo:
         screen.line(f"Update {update_id} is rolled back: all resources of this host are as before it, verified. "
                     f"It took {seconds}.", GREEN)  # fmt: skip
         if told["displaced"]:
             screen.line(f"If that was wrong: {session.tool} undo {update_id}")
-    elif told["state"] == "undone":
+    elif told["state"] == "undone" and request.undo:
         screen.line(f"The failed state of update {update_id} is back. It took {seconds}.", GREEN)
         screen.line(f"To roll back again: {session.tool} restore {update_id}")
     else:

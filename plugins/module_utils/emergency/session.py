@@ -105,7 +105,7 @@ class Session:
         """Whether to go on: asked where a person sits at a terminal, unless --yes was typed."""
         if self.options.get("yes") or self.stdin is None or not self.stdin.isatty():
             return True
-        screen = self.errors if self.options.get("json") else self.screen
+        screen = self.screen if self.screen.seen else self.errors
         screen.lines(lines)
         screen.raw("Go on? [y/N] ")
         try:

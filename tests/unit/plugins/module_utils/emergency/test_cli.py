@@ -118,6 +118,9 @@ def test_some_resources_or_one_wave(tool: Tool) -> None:
     assert document(shop, "status")["update"]["state"] == "restoring"
     found = document(shop, "restore", "u1")
     assert found["state"] == "rolled_back" and found["undo"].endswith(" undo u1")
+    call(shop, "undo", "u1")
+    said = call(shop, "restore", "u1", "--resource", "database")
+    assert "What was asked for is done" in said and "update u1 is undone." in said
 
 
 def test_what_fails_is_named_and_what_to_type_then(shop: Shop) -> None:

@@ -13,7 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -57,10 +58,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(tool: Tool, *arguments: str, **environment: str) -> Iterator[Terminal]:
-    """The tool, running at a terminal of its own."""
+def terminal(tool: Tool, *arguments: str, out: IO[str] | None = None, **environment: str) -> Iterator[Terminal]:
+    """The tool, running at a terminal of its own; what it prints goes there, or to `out`."""
     master, slave = pty.openpty()
-    options: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave, "cwd": "/"}
+    options: dict[str, Any] = {"stdin": slave, "stdout": out or slave, "stderr": slave, "cwd": "/"}
 
     def own() -> None:
         os.setsid()
@@ -101,6 +102,15 @@ def test_yes_is_not_asked_for_and_neither_is_what_will_be_refused(tool: Tool) ->
             assert "Go on?" not in screen.seen
 
 
+def test_the_question_is_seen_where_the_output_goes_into_a_file(tool: Tool, tmp_path: Path) -> None:
+    with (tmp_path / "said").open("w") as out, terminal(tool, "restore", "u1", out=out) as screen:
+        screen.read(r"This brings 3 resources", r"Go on\? \[y/N\] ")
+        screen.type("y\n")
+        assert screen.ended() == 0
+    said = (tmp_path / "said").read_text()
+    assert "service: back, verified\n" in said and "Update u1 is rolled back" in said and ESCAPE not in said
+
+
 def test_bars_show_how_far_each_resource_is(slow_tool: Tool) -> None:
     with terminal(slow_tool, "restore", "u1") as screen:
         screen.read(r"Go on\?")
@@ -119,7 +129,7 @@ def test_bars_show_how_far_each_resource_is(slow_tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_colour_where_none_is_wanted(slow_tool: Tool, environment: dict[str, str]) -> None:
+def test_no_colour_where_none_is_wanted(slow_tool: Tool, environment: dict[str, Any]) -> None:
     let_go(slow_tool.shop)
     with terminal(slow_tool, "restore", "u1", "--yes", **environment) as screen:
         assert screen.ended() == 0
