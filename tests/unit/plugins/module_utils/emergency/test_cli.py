@@ -204,6 +204,13 @@ def test_a_committed_update_is_restored_only_by_force(tool: Tool) -> None:
     assert document(tool.shop, "restore", "u1", "--force")["state"] == "rolled_back"
 
 
+def test_a_link_to_it_finds_the_store(tool: Tool, tmp_path: Path) -> None:
+    link = tmp_path / "umbra"
+    link.symlink_to(tool.path)
+    done = subprocess.run([link, "list"], check=True, env={}, cwd="/", capture_output=True, text=True, timeout=120)
+    assert "u1" in done.stdout
+
+
 def test_wrong_usage_ends_with_two(tool: Tool) -> None:
     assert "usage: umbra" in tool.say("restore", "--no-such", status=2)
     assert "examples:" in tool.say("-h")
@@ -448,8 +455,21 @@ def test_interrupting_the_second_one_leaves_the_first_at_work(slow_tool: Tool) -
         assert first.wait(120) == 0
 
 
-def test_a_terminal_that_hangs_up_does_not_end_a_way_back(slow_tool: Tool) -> None:
-    with slow_tool.working("restore", "u1") as first:
-        first.send_signal(signal.SIGHUP)
+@pytest.mark.parametrize(
+    ("number", "prefix"),
+    [(signal.SIGHUP, ()), (signal.SIGINT, ("/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"'))],
+    ids=["the terminal hangs up", "whoever started it ignores it"],
+)
+def test_what_does_not_end_a_way_back(slow_tool: Tool, number: int, prefix: tuple[str, ...]) -> None:
+    with slow_tool.working("restore", "u1", prefix=prefix) as first:
+        first.send_signal(number)
+        let_go(slow_tool.shop)
+        assert first.wait(120) == 0
+
+
+def test_nothing_is_opened_in_the_place_of_a_closed_output(slow_tool: Tool) -> None:
+    prefix = ("/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
+    with slow_tool.working("restore", "u1", prefix=prefix) as first:
+        assert {os.readlink(f"/proc/{first.pid}/fd/{number}") for number in range(3)} == {os.devnull}
         let_go(slow_tool.shop)
         assert first.wait(120) == 0
