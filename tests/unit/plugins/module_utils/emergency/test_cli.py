@@ -396,6 +396,7 @@ def test_a_second_one_shows_how_far_the_first_is(slow_tool: Tool) -> None:
         let_go(shop)
         said, dummy = second.communicate(timeout=120)
         assert second.returncode == 0, said
+        assert "config: back, verified\n" in "".join(lines) + said  # which had ended before the second one began
         assert "It has ended well: update u1 is rolled_back." in said
         assert first.wait(120) == 0
     events = Store.open(str(shop.store), "web1").update("u1").journal.events()
