@@ -43,6 +43,11 @@ def without() -> Iterator[None]:
         _own.pure = before
 
 
+def content() -> bytes | None:
+    """The file of the native kernel that runs in this process, as it was checked; None where the pure twin does."""
+    return next((each for each, module in _loaded.items() if module is native), None)
+
+
 def threads() -> int:
     """How many threads the native kernel may use: as the option says, else all cores this process may run on."""
     return getattr(_own, "threads", 0) or _threads or cores()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from ..context import Room
@@ -212,15 +212,18 @@ class Store:
             every = self.directories(whole, whole)
             return Collection(self.contents, self._temporaries, now - grace).run(every, self.dropped())
 
-    def verify(self) -> Verified:
+    def verify(self, updates: Sequence[HostUpdate] | None = None) -> Verified:
         """Read every manifest, every listing and every content that one of them needs, and tell what is wrong.
 
-        With a key, what this host wrote has to be proven by it. Nothing is written.
+        Only what `updates` need, when they are given; without, the other files of the store are checked, too. With a
+        key, what this host wrote has to be proven by it. Nothing is written.
 
         Raises StoreLocked while garbage is collected, StoreError.
         """
         with self.locks.reading(COLLECT_WAIT):
             self.contents.packs.forget()
+            if updates is not None:
+                return Verification(self.contents).run(updates, [])
             whole = self.seal.lenient()  # other hosts may have keys of their own
             every = self.directories(self.seal if self.seal.has_key else whole, whole)
             return Verification(self.contents).run(every, [self._check_format, *(h.check for h in self._histories())])

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -51,7 +51,8 @@ class Target:
     """Which update ('': none in particular), on which host, in which store (None: the default place).
 
     `lock_timeout` is how long to wait for the host's lock, in seconds; `plan` the host's part of an analysis, if any.
-    `store_key` proves what was written to the store; `replicas` are copies of it (None: those it remembers).
+    `store_key` proves what was written to the store; `replicas` are copies of it (None: those it remembers). `tell` is
+    told what a verb does, as those are who wait for the lock.
     """
 
     update_id: str
@@ -61,6 +62,7 @@ class Target:
     plan: Plan | None = None
     store_key: str | None = field(default=None, repr=False)
     replicas: tuple[str, ...] | None = None
+    tell: Callable[[str], None] | None = None
 
     def open(self, create: bool = False) -> Store:
         """The store. Raises StoreError, InputError."""
@@ -118,15 +120,21 @@ def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator
     """
     store = target.open(create)
     lock = store.lock(verb, target.update_id, target.lock_timeout)
-    with lock, store.room() as room, _telling(store) as progress:
+    with lock, store.room() as room, _telling(store, target.tell) as progress:
         replicas = Replicas(store, target.replicas, target.lock_timeout)
         yield HostWork(store, Context(target.update_id, target.host, room, progress=progress), False, replicas)
 
 
 @contextmanager
-def _telling(store: Store) -> Iterator[Progress]:
+def _telling(store: Store, also: Callable[[str], None] | None) -> Iterator[Progress]:
     """What is told of a verb's progress, also by the native kernel."""
-    progress, kernel = Progress(store.locks.tell), selected.kernel()
+
+    def tell(text: str) -> None:
+        store.locks.tell(text)
+        if also:
+            also(text)
+
+    progress, kernel = Progress(tell), selected.kernel()
     if kernel:
         kernel.report(progress.part)
     try:
