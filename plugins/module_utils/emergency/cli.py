@@ -76,7 +76,7 @@ def run(
     try:
         return _run(session, options)
     except work.Stopped as stopped:
-        session.interrupted(stopped.number, "Nothing was changed." if session.only_reads else "")
+        session.interrupted(stopped.number)
 
 
 def _run(session: Session, options: Mapping[str, Any]) -> int:

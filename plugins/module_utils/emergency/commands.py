@@ -140,6 +140,7 @@ def commit(session: Session) -> int:
         details = info.info(target).details or {}
         if not session.agreed(show.commit_question(details)):
             return session.document(REFUSED, update_id=update.update_id, state=update.state, changed=False)
+        session.begun = True
         told = work.run(lambda: commit_verb.commit(target, None, None)).to_dict()
         session.screen.line(f"Update {update.update_id} is committed.", GREEN)
         return session.document(DONE, **told)
@@ -159,10 +160,8 @@ def _go_back(session: Session, update: HostUpdate, request: restore_verb.Request
         session.screen, Watch(update, names), "" if request.undo else f" (predicted: {human.duration(rto[0])})"
     )
     told_target = replace(target, tell=display.tell)
-    try:
-        restored = work.run(lambda: restore_verb.restore(told_target, request), display)
-    except work.Stopped as stopped:
-        session.interrupted(stopped.number)
+    session.begun = True
+    restored = work.run(lambda: restore_verb.restore(told_target, request), display)
     told = {**restored.to_dict(), "undo": f"{session.tool} undo {update.update_id}" if restored.displaced else ""}
     session.screen.lines(["", *show.results(told)] if restored.results else [])
     _conclude(session, told, request)

@@ -24,8 +24,6 @@ from .screen import BOLD, RED, Screen
 DONE, INCOMPLETE, REFUSED, BUSY = 0, 1, 2, 3
 LOCK_SECONDS = 5.0  # for whoever holds it for a moment; whoever works longer is shown
 
-READING = ("status", "list", "plan", "diff", "verify", "version")
-
 # What to type, where the message of an error speaks of playbooks.
 HINTS = {
     "state-refused": "{tool} status {update_id}  says what can be done.",
@@ -38,9 +36,10 @@ HINTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """`archive` is the tool's own file, or None; `store` the path of the store."""
+    """`archive` is the tool's own file, or None; `store` the path of the store; `begun`: a verb that changes something
+    was called."""
 
     options: Mapping[str, Any]
     screen: Screen
@@ -48,6 +47,7 @@ class Session:
     stdin: TextIO | None
     archive: str | None
     store: str
+    begun: bool = False
 
     @property
     def command(self) -> str:
@@ -94,11 +94,6 @@ class Session:
             update.manifest()  # raises ManifestMissing, which names the updates that are there
         return update
 
-    @property
-    def only_reads(self) -> bool:
-        """Whether what was typed changes nothing."""
-        return self.command in READING
-
     # --- what is asked, and said
 
     def agreed(self, lines: Iterable[str]) -> bool:
@@ -108,19 +103,17 @@ class Session:
         screen = self.screen if self.screen.seen else self.errors
         screen.lines(lines)
         screen.raw("Go on? [y/N] ")
-        try:
-            answer = self.stdin.readline().strip().lower()
-        except work.Stopped as stopped:
-            self.interrupted(stopped.number, "Nothing was changed.")
-        if answer in ("y", "yes"):
+        if self.stdin.readline().strip().lower() in ("y", "yes"):
             return True
         screen.line("Nothing was changed.")
         return False
 
     def interrupted(self, number: int, text: str = "") -> NoReturn:
-        """End after the signal `number`, and say `text`; else how to go on: what was done is journaled."""
-        command = f"{self.tool} {self.command} {self.options.get('update_id') or ''}".strip()
-        text = text or f"What was done is in the journal, and nothing is lost. To go on: {command}"
+        """End after the signal `number`, and say `text`; else, if a verb was called, how to go on: it is journaled."""
+        command = f"{self.tool} {self.command} {self.options.get('update_id')}"
+        if not text and self.begun:
+            text = f"What was done is in the journal, and nothing is lost. To go on: {command}"
+        text = text or "Nothing was changed."
         self.screen.keep()
         self.errors.line()
         self.errors.line(f"Interrupted. {text}", BOLD)

@@ -394,8 +394,8 @@ def test_a_second_one_shows_how_far_the_first_is(slow_tool: Tool) -> None:
         lines = [second.stdout.readline() for dummy in range(3)]
         assert "at work on this host" in lines[0] and lines[2].startswith("restoring service, wave 2 of 2")
         let_go(shop)
-        said, dummy = second.communicate(timeout=120)
-        assert second.returncode == 0, said
+        said = second.stdout.read()
+        assert second.wait(120) == 0, said
         assert "config: back, verified\n" in "".join(lines) + said  # which had ended before the second one began
         assert "It has ended well: update u1 is rolled_back." in said
         assert first.wait(120) == 0
@@ -409,8 +409,8 @@ def test_a_second_one_says_when_the_first_was_killed(slow_tool: Tool) -> None:
         assert second.stdout
         assert "at work on this host" in second.stdout.readline()
         first.kill()
-        said, dummy = second.communicate(timeout=120)
-    assert second.returncode == 1
+        said = second.stdout.read()
+    assert second.wait(120) == 1
     assert "It has ended, and update u1 is restoring" in said and f"Next: {slow_tool.path} restore u1" in said
     let_go(slow_tool.shop)
 
