@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from ansible_collections.umbra.rollback.tests.faults.packages import PackageWorl
 from ansible_collections.umbra.rollback.tests.faults.tracer import ERRORS, Tracer, names
 from ansible_collections.umbra.rollback.tests.faults.verbs import VERBS, Moment
 from ansible_collections.umbra.rollback.tests.faults.worlds import WORLDS as PLAIN
-from ansible_collections.umbra.rollback.tests.faults.worlds import World
+from ansible_collections.umbra.rollback.tests.faults.worlds import World, built
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import spread
 from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
@@ -78,13 +77,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A world whose programs keep their temporaries in it."""
     made = WORLDS[request.param](tmp_path / "world")
     made.name_of = request.param
-    monkeypatch.setenv("TMPDIR", str(made.scratch))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    try:
-        made.build()
+    with built(made, monkeypatch):
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture(params=VERBS)

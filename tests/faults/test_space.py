@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from ansible_collections.umbra.rollback.tests.faults.worlds import (
     SqliteWorld,
     Unrestored,
     World,
+    built,
 )
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import check_sentence
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import mounted, write
@@ -109,14 +109,8 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def full(request: pytest.FixtureRequest, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A world that is all on that file system."""
-    made = KINDS[request.param](disk / "world")
-    monkeypatch.setenv("TMPDIR", str(made.scratch))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    try:
-        made.build()
+    with built(KINDS[request.param](disk / "world"), monkeypatch) as made:
         yield made
-    finally:
-        made.close()
 
 
 def fill(disk: Path) -> None:

@@ -9,11 +9,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import UmbraError
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import scratch
@@ -224,6 +228,18 @@ class CommandWorld(World):
             "drift": script('cmp -s "$UMBRA_SHADOW/state" "$1"'),
             "validate": script('cmp -s "$UMBRA_SHADOW/state" "$1"'),
         }
+
+
+@contextmanager
+def built(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """`world` at version 1, the only place for temporaries of whoever works on it."""
+    monkeypatch.setenv("TMPDIR", str(world.scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    try:
+        world.build()
+        yield world
+    finally:
+        world.close()
 
 
 WORLDS = {"file": FileWorld, "sqlite": SqliteWorld, "command": CommandWorld}
