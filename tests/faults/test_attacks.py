@@ -165,7 +165,7 @@ class Case:
 
 @pytest.fixture(params=[Tree, Database])
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owned:
-    for place in (tmp_path, *tmp_path.parents[:3]):
+    for place in (tmp_path, *list(tmp_path.parents)[:3]):
         place.chmod(0o755)  # pytest's own are closed, and the owner has to get there
     made: Owned = request.param(tmp_path / "world")
     monkeypatch.setenv("TMPDIR", str(made.scratch))

@@ -124,12 +124,12 @@ def replace(
     rootfs.make_parents(os.fsencode(os.path.dirname(path)), parents)
     with _beside(path) as fs:
         for suffix, digest in wanted.items():
-            _extract(fs, _temporary(path) + suffix, digest, facts, contents)
+            _extract(fs, _name(_temporary(path)) + suffix, digest, facts, contents)
         # A journal of the old database must never meet the new one: SQLite would play it back into that.
         _remove(fs, [_name(path) + suffix for suffix in (DATABASE, *SIDECARS) if suffix or suffix not in wanted])
         for suffix in wanted:
             fd = fs.parent_fd
-            os.rename(_temporary(path) + suffix, _name(path) + suffix, src_dir_fd=fd, dst_dir_fd=fd)
+            os.rename(_name(_temporary(path)) + suffix, _name(path) + suffix, src_dir_fd=fd, dst_dir_fd=fd)
         _sync(fs)
 
 
@@ -148,7 +148,7 @@ def remove(path: str, suffixes: Iterable[str] = (DATABASE, *SIDECARS)) -> int:
 def clean(path: str) -> None:
     """Remove what a killed `replace` left beside the database. Raises OSError."""
     with _beside(path) as fs:
-        _remove(fs, [_temporary(path) + suffix for suffix in KEPT])
+        _remove(fs, [_name(_temporary(path)) + suffix for suffix in KEPT])
 
 
 def _beside(path: str) -> rootfs.RootFs:
@@ -170,7 +170,8 @@ def _name(path: str) -> str:
 
 
 def _temporary(path: str) -> str:
-    return ".umbra-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return os.path.join(os.path.dirname(path), f".umbra-{tag}")
 
 
 def _extract(fs: rootfs.RootFs, name: str, digest: str, facts: Facts, contents: Contents) -> None:

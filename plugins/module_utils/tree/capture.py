@@ -35,8 +35,8 @@ class Captured:
     """A tree that was shadowed: digests of its listing and stat index, its size, and how many files had to be read.
 
     `skipped` are the first mount points that were not entered, as printable paths. `incremental` says whether last
-    time's generation was of use. `unstable` are the first paths that changed each time they were read, and were taken
-    as they are. `parent` is the directory that holds the root, without symlinks, or None.
+    time's generation was of use. `unstable` are the first paths that changed each time they were read, and were
+    taken as they are. `parent` is the directory that holds the root, without symlinks, or None.
     """
 
     tree: str

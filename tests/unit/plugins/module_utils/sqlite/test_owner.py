@@ -31,7 +31,7 @@ USER = 1234  # has no name here
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A directory of a user, whom root's own directories above let in."""
-    for path in (tmp_path, *tmp_path.parents[:3]):
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):
         path.chmod(0o755)
     (tmp_path / "home").mkdir()
     os.chown(tmp_path / "home", USER, USER)
