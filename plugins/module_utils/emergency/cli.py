@@ -106,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--store", metavar="DIR", help="the store (default: the directory that this file lies in)")
     common.add_argument("--host", metavar="NAME", help="the name below which the shadows lie, where that isn't clear")
+    common.add_argument("--store-key-file", metavar="FILE", help="has the `store_key` that the store was written with")
     common.add_argument("--json", action="store_true", help="print one JSON document, and nothing else")
     common.add_argument("--kernel", choices=(selected.AUTO, selected.NATIVE, selected.PURE), help="see docs/kernel.md")
     common.add_argument("--debug", action="store_true", help="where it ends by a defect, show where that is")

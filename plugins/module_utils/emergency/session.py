@@ -23,6 +23,7 @@ from .screen import BOLD, RED, Screen
 
 DONE, INCOMPLETE, REFUSED, BUSY = 0, 1, 2, 3
 LOCK_SECONDS = 5.0  # for whoever holds it for a moment; whoever works longer is shown
+AGAIN = ("store", "host", "store_key_file")  # options that are to be typed again
 
 # What to type, where the message of an error speaks of playbooks.
 HINTS = {
@@ -31,6 +32,8 @@ HINTS = {
     "manifest-missing": "{tool} list  shows the updates that are there.",
     "store": "Here: --store DIR names another store, and sudo reads what is root's.",
     "store-missing": "Here: --store DIR names another store.",
+    "store-key-missing": "Here: --store-key-file FILE names a file that has it.",
+    "manifest-forged": "Here: --store-key-file FILE names a file that has the key.",
     "store-corrupt": "{tool} verify  says what is damaged; --resource NAME restores what is not.",
     "content-missing": "{tool} verify  says what is damaged; --resource NAME restores what is not.",
 }
@@ -58,7 +61,7 @@ class Session:
     def tool(self) -> str:
         """How to call this tool again for the same store and host, in messages."""
         extra = "".join(
-            f" --{key} {shlex.quote(self.options[key])}" for key in ("store", "host") if key in self.options
+            f" --{key.replace('_', '-')} {shlex.quote(self.options[key])}" for key in AGAIN if key in self.options
         )
         return show.tool_name(self.archive) + extra
 
@@ -73,9 +76,25 @@ class Session:
         given = self.options.get("update_id")
         return check_update_id(given) if given else ""
 
+    @cached_property
+    def store_key(self) -> str | None:
+        """What the file of --store-key-file has, without white space around it. Raises InputError."""
+        path = self.options.get("store_key_file")
+        if path is None:
+            return None
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().strip()
+        except OSError as error:
+            raise InputError(
+                where=f"--store-key-file {path}",
+                problem=f"can't be read: {error.strerror}",
+                remedy="Name another file.",
+            ) from error
+
     def target(self, update_id: str) -> Target:
-        """Where the verbs work. A key of the store is given here, too."""
-        return Target(update_id, self.host, self.store, LOCK_SECONDS)
+        """Where the verbs work. Raises InputError."""
+        return Target(update_id, self.host, self.store, LOCK_SECONDS, store_key=self.store_key)
 
     def open(self) -> Store:
         """The store. Raises StoreError."""

@@ -63,6 +63,24 @@ def test_the_way_back_and_forth_on_a_host_where_nothing_is_set(shop: Shop) -> No
     assert "Update u1 is committed: the update was declared good." in tool.say("status", "u1")
 
 
+def test_a_store_with_a_key_wants_it(shop: Shop) -> None:
+    right, wrong = shop.root / "right", shop.root / "wrong"
+    right.write_text("a key of the night\n")
+    wrong.write_text("a key of the morning")
+    create.create(shop.target(store_key="a key of the night"), shop.resources())
+    before = shop.state()
+    shop.update()
+    failed = shop.state()
+    said = call(shop, "restore", "u1", status=2)
+    assert "was written with a `store_key`" in said and "--store-key-file FILE" in said
+    assert "not written with this `store_key`" in call(shop, "restore", "u1", "--store-key-file", str(wrong), status=2)
+    assert "can't be read: No such file" in call(shop, "plan", "u1", "--store-key-file", "/nowhere", status=2)
+    assert shop.state() == failed
+    said = call(shop, "restore", "u1", "--store-key-file", str(right))
+    assert f"--store-key-file {right} undo u1" in said
+    assert shop.state() == before
+
+
 def test_looking_touches_nothing(tool: Tool) -> None:
     shop = tool.shop
     before = touched(shop.root)
