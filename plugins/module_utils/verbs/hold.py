@@ -17,12 +17,12 @@ RESERVE = "reserve"
 NICE = {"low": 0, "medium": -5, "high": -10}  # setpriority(2); needs root
 
 
-def reserve(update: HostUpdate, size: int) -> str:
-    """Hold `size` bytes on the store's file system in a file; '' when held, else why it is only checked.
+def reserve(update: HostUpdate, size: int, name: str = RESERVE) -> str:
+    """Hold `size` bytes on the store's file system in the file `name`; '' when held, else why it is only checked.
 
     Raises NoSpace when there is less.
     """
-    path = os.path.join(update.path, RESERVE)
+    path = os.path.join(update.path, name)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         error = _fallocate(fd, size)
@@ -62,10 +62,10 @@ def held(update: HostUpdate) -> int:
         return 0
 
 
-def release(update: HostUpdate) -> None:
+def release(update: HostUpdate, name: str = RESERVE) -> None:
     """Give the held space back. May be repeated."""
     with suppress(OSError):  # nothing is held; or it can't be given back, and who needs it will say that it is missing
-        os.unlink(os.path.join(update.path, RESERVE))
+        os.unlink(os.path.join(update.path, name))
 
 
 def raise_priority(update: HostUpdate) -> None:
