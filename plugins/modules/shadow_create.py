@@ -86,6 +86,13 @@ manifest:
   description: Where the record of the shadows lies on the host.
   returned: when there is one
   type: str
+tool:
+  description:
+    - Path of the emergency tool on the host, which brings it back by hand, without Ansible. Not in check mode, and not
+      when it could not be written.
+  returned: when there is one
+  type: str
+  sample: /var/lib/umbra/umbra
 created:
   description: When the shadows were begun, in seconds since the epoch.
   returned: success

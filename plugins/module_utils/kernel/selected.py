@@ -28,6 +28,11 @@ def kernel() -> ModuleType | None:
     return native
 
 
+def content() -> bytes | None:
+    """The file of the native kernel that runs in this process, as it was checked; None where the pure twin does."""
+    return next((each for each, module in _loaded.items() if module is native), None)
+
+
 def threads() -> int:
     """How many threads the native kernel may use: as the option says, else all cores this process may run on."""
     return _threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

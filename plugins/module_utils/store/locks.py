@@ -38,10 +38,15 @@ class Holder:
     doing: str = ""  # and how far it is
 
     def __str__(self) -> str:
+        if not self.verb:
+            return "another process"
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
         update = f" of update {self.update_id}" if self.update_id else ""
         doing = f": {self.doing}" if self.doing else ""
         return f"{self.verb}{update} by pid {self.pid} on {self.machine} since {when}{doing}"
+
+
+UNNAMED = Holder("", "", 0, "", 0.0)
 
 
 def hold(fd: int, path: str, exclusive: bool = True) -> bool:
@@ -91,11 +96,16 @@ class Locks:
 
     def holder(self) -> str:
         """Who works on this host now, and on what; empty when nobody does, or it can't be known."""
+        current = self.current()
+        return str(current) if current else ""
+
+    def current(self) -> Holder | None:
+        """As `holder`, in parts; one without a verb when it has not written its name yet."""
         path = os.path.join(self._directory, self._host)
         try:
-            return str(_read(path) or "another process") if _held(path) else ""
+            return (_read(path) or UNNAMED) if _held(path) else None
         except OSError:
-            return ""  # a file system without locks
+            return None  # a file system without locks
 
     @contextmanager
     def collecting(self, verb: str, wait: float) -> Iterator[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from ..errors import StoreCorrupt, StoreError, StoreFormatUnknown, StoreMissing
@@ -189,14 +189,15 @@ class Store:
             self.contents.forget()
             return Collection(self.contents, self._temporaries, now - grace).run(self.directories(), self.dropped())
 
-    def verify(self) -> Verified:
+    def verify(self, updates: Sequence[HostUpdate] | None = None) -> Verified:
         """Read every manifest, every listing and every content that one of them needs, and tell what is wrong.
 
-        Nothing is written. Raises StoreLocked while garbage is collected, StoreError.
+        Only what `updates` need, when they are given. Nothing is written. Raises StoreLocked while garbage is
+        collected, StoreError.
         """
         with self.locks.reading(COLLECT_WAIT):
             self.contents.packs.forget()
-            return Verification(self.contents).run(self.directories())
+            return Verification(self.contents).run(self.directories() if updates is None else updates)
 
     # --- inside
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import resource, shadow, version
 from ..context import Context
+from ..emergency import build
 from ..errors import ManifestExists, NoSpace, ResourceInvalid, StateRefused, StoreMissing, ToolMissing, UmbraError
 from ..providers import registry
 from ..providers.base import INCREMENTAL, Estimate
@@ -34,7 +35,8 @@ MARGIN = 16 << 20  # bytes left free beside what is needed: listings, manifests,
 class Created:
     """What is shadowed now: `existing` tells that it was already, and kept. `warnings` are sentences.
 
-    `history` is what earlier shadows and restores on this host took, `path` where the manifest is.
+    `history` is what earlier shadows and restores on this host took, `path` where the manifest is, `tool` where the
+    emergency tool is.
     """
 
     manifest: Manifest
@@ -44,6 +46,7 @@ class Created:
     warnings: tuple[str, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
     path: str | None = None
+    tool: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The module's result."""
@@ -55,6 +58,7 @@ class Created:
             "host": self.manifest.host,
             "store": self.store,
             "manifest": self.path,
+            "tool": self.tool,
             "created": self.manifest.created,
             "shadows": shadows,
             "totals": {
@@ -95,6 +99,8 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         created = check(target, params["resources"], params["reserve_percent"], where)
     else:
         created = create(target, params["resources"], params["reserve_percent"], where)
+        tool, problems = build.leave(created.store)
+        created = replace(created, tool=tool, warnings=(*created.warnings, *problems))
     result = {**created.to_dict(), "seconds": round(time.monotonic() - begun, 3)}
     return {**result, "payload": payload.pack(created.manifest, created.history)} if params["payload"] else result
 

@@ -13,10 +13,11 @@ from ..providers.base import Change, Drift
 SHOWN_BYTES = 24 << 10
 
 
-def of(drifts: Mapping[str, Drift]) -> list[dict[str, Any]]:
-    """A list for the `diff` key of a result: texts where both sides are short, a line for every other change."""
+def of(drifts: Mapping[str, Drift], room: float = SHOWN_BYTES) -> list[dict[str, Any]]:
+    """A list for the `diff` key of a result: texts where both sides are short, a line for every other change.
+
+    What does not fit into `room` bytes is counted."""
     shown: list[dict[str, Any]] = []
-    room = SHOWN_BYTES
     for name, drift in drifts.items():
         lines: list[str] = []
         left = 0

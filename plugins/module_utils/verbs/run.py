@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -46,7 +46,8 @@ class Module(Protocol):
 class Target:
     """Which update ('': none in particular), on which host, in which store (None: the default place).
 
-    `lock_timeout` is how long to wait for the host's lock, in seconds; `plan` the host's part of an analysis, if any.
+    `lock_timeout` is how long to wait for the host's lock, in seconds; `plan` the host's part of an analysis, if any;
+    `tell` is told what a verb does, as those are who wait for the lock.
     """
 
     update_id: str
@@ -54,6 +55,7 @@ class Target:
     store: str | None = None
     lock_timeout: float = 60.0
     plan: Plan | None = None
+    tell: Callable[[str], None] | None = None
 
     def open(self, create: bool = False) -> Store:
         """The store. Raises StoreError."""
@@ -99,14 +101,20 @@ def working_on_host(target: Target, verb: str, create: bool = False) -> Iterator
     """
     store = target.open(create)
     lock = store.lock(verb, target.update_id, target.lock_timeout)
-    with lock, store.workdir() as workdir, _telling(store) as progress:
+    with lock, store.workdir() as workdir, _telling(store, target.tell) as progress:
         yield HostWork(store, Context(target.update_id, target.host, workdir, progress=progress), dry=False)
 
 
 @contextmanager
-def _telling(store: Store) -> Iterator[Progress]:
+def _telling(store: Store, also: Callable[[str], None] | None) -> Iterator[Progress]:
     """What is told of a verb's progress, also by the native kernel."""
-    progress, kernel = Progress(store.locks.tell), selected.kernel()
+
+    def tell(text: str) -> None:
+        store.locks.tell(text)
+        if also:
+            also(text)
+
+    progress, kernel = Progress(tell), selected.kernel()
     if kernel:
         kernel.report(progress.part)
     try:

@@ -1,0 +1,149 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One call of the emergency tool: what was typed, where it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn, TextIO
+
+from ..errors import InputError, StoreLocked, UmbraError
+from ..human import clean
+from ..resource import check_update_id
+from ..store.store import Store
+from ..store.update import HostUpdate
+from ..verbs.run import Target
+from . import facts, show, work
+from .screen import BOLD, RED, Screen
+
+DONE, INCOMPLETE, REFUSED, BUSY = 0, 1, 2, 3
+LOCK_SECONDS = 5.0  # for whoever holds it for a moment; whoever works longer is shown
+
+READING = ("status", "list", "plan", "diff", "verify", "version")
+
+# What to type, where the message of an error speaks of playbooks.
+HINTS = {
+    "state-refused": "{tool} status {update_id}  says what can be done.",
+    "resource-unknown": "{tool} plan {update_id}  lists them.",
+    "manifest-missing": "{tool} list  shows the updates that are there.",
+    "store": "Here: --store DIR names another store, and sudo reads what is root's.",
+    "store-missing": "Here: --store DIR names another store.",
+    "store-corrupt": "{tool} verify  says what is damaged; --resource NAME restores what is not.",
+    "content-missing": "{tool} verify  says what is damaged; --resource NAME restores what is not.",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """`archive` is the tool's own file, or None; `store` the path of the store."""
+
+    options: Mapping[str, Any]
+    screen: Screen
+    errors: Screen
+    stdin: TextIO | None
+    archive: str | None
+    store: str
+
+    @property
+    def command(self) -> str:
+        """What was typed."""
+        return "version" if self.options.get("version") else self.options.get("command") or "status"
+
+    @cached_property
+    def tool(self) -> str:
+        """How to call this tool again for the same store and host, in messages."""
+        extra = "".join(f" --{key} {self.options[key]}" for key in ("store", "host") if key in self.options)
+        return show.tool_name(self.archive) + extra
+
+    @cached_property
+    def host(self) -> str:
+        """The name below which this host's shadows lie. Raises InputError, StoreError."""
+        return facts.choose_host(self.store, self.options.get("host"))
+
+    @property
+    def update_id(self) -> str:
+        """The update that was named; "" when none was. Raises UpdateIdInvalid."""
+        given = self.options.get("update_id")
+        return check_update_id(given) if given else ""
+
+    def target(self, update_id: str) -> Target:
+        """Where the verbs work. A key of the store is given here, too."""
+        return Target(update_id, self.host, self.store, LOCK_SECONDS)
+
+    def open(self) -> Store:
+        """The store. Raises StoreError."""
+        return self.target("").open()
+
+    def update(self, purpose: str) -> HostUpdate:
+        """The update that was named, which has a manifest. Raises InputError, ManifestMissing, StoreError."""
+        store = self.open()
+        if not self.update_id:
+            known = [update.update_id for update in store.updates()]
+            listed = f"This host has: {', '.join(known)}" if known else "This host has none"
+            example = f"Type: {self.tool} {purpose} {known[-1] if known else 'ID'}"
+            raise InputError(where=f"{purpose}: the update is missing", problem=listed, remedy=example)
+        update = store.update(self.update_id)
+        if not update.exists():
+            update.manifest()  # raises ManifestMissing, which names the updates that are there
+        return update
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether what was typed changes nothing."""
+        return self.command in READING
+
+    # --- what is asked, and said
+
+    def agreed(self, lines: Iterable[str]) -> bool:
+        """Whether to go on: asked where a person sits at a terminal, unless --yes was typed."""
+        if self.options.get("yes") or self.stdin is None or not self.stdin.isatty():
+            return True
+        screen = self.errors if self.options.get("json") else self.screen
+        screen.lines(lines)
+        screen.raw("Go on? [y/N] ")
+        try:
+            answer = self.stdin.readline().strip().lower()
+        except work.Stopped as stopped:
+            self.interrupted(stopped.number, "Nothing was changed.")
+        if answer in ("y", "yes"):
+            return True
+        screen.line("Nothing was changed.")
+        return False
+
+    def interrupted(self, number: int, text: str = "") -> NoReturn:
+        """End after the signal `number`, and say `text`; else how to go on: what was done is journaled."""
+        command = f"{self.tool} {self.command} {self.options.get('update_id') or ''}".strip()
+        text = text or f"What was done is in the journal, and nothing is lost. To go on: {command}"
+        self.screen.keep()
+        self.errors.line()
+        self.errors.line(f"Interrupted. {text}", BOLD)
+        status = 128 + number
+        self.document(status, error={"code": "interrupted", "message": text, "hint": ""})
+        work.leave(status)
+
+    def document(self, status: int, **facts_: Any) -> int:
+        """Print the JSON document, if one was asked for; the exit status."""
+        if self.options.get("json"):
+            told = {"command": self.command, "exit": status, **facts_}
+            self.screen.raw(json.dumps(told, indent=1, sort_keys=True) + "\n")
+        return status
+
+    def refuse(self, error: UmbraError) -> int:
+        """Say what is wrong, and what to type; the exit status."""
+        return self.fail(error.code, str(error), BUSY if isinstance(error, StoreLocked) else REFUSED)
+
+    def fail(self, code: str, message: str, status: int = REFUSED) -> int:
+        """As `refuse`, of an error's code and message."""
+        hint = HINTS.get(code, "").format(tool=self.tool, update_id=self.options.get("update_id") or "")
+        if code == "state-refused" and self.command == "restore":
+            hint = f"Here: {self.tool} restore {self.options['update_id']} --force"
+        if self.options.get("json"):
+            return self.document(status, error={"code": code, "message": message, "hint": hint})
+        self.errors.line(clean(message), RED)
+        if hint:
+            self.errors.line(hint, BOLD)
+        return status
