@@ -16,6 +16,7 @@ from ..errors import UmbraError
 from ..kernel import selected
 from ..store.store import default_path
 from ..version import ENGINE
+from ..watchdog import main as watchdog
 from . import build, commands, work
 from .screen import Screen
 from .session import DONE, Session
@@ -46,6 +47,9 @@ exit status: 0 done, 1 not all is as it should be, 2 wrong usage or refused, 3 a
 def main() -> NoReturn:
     """Run what was typed, and end the process."""
     _open_standard_descriptors()
+    if sys.argv[1:2] == ["watch"]:  # the dead-man switch, which nobody types
+        choose_kernel(selected.AUTO)
+        sys.exit(watchdog.main(sys.argv[2:]))
     status = run(sys.argv[1:], os.environ, sys.stdout, sys.stderr, sys.stdin)
     sys.exit(status)
 

@@ -70,6 +70,7 @@ class Restored:
     drifts: Mapping[str, Drift] = field(default_factory=dict)
     stopped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ended: tuple[Mapping[str, Any], ...] = ()  # processes of the update that still ran: pid, command, why
 
     @property
     def bad(self) -> list[Result]:
@@ -96,6 +97,7 @@ class Restored:
             "undo": self._how_to_undo() if self.displaced else "",
             "stopped": list(self.stopped),
             "notes": list(self.notes),
+            "ended": list(self.ended),
         }
         return {**told, "msg": self._complaint()} if self.bad else told
 

@@ -47,9 +47,16 @@ def _held(fd: int, path: str) -> bool:
     return False
 
 
-def is_gone(fd: int) -> bool:
-    """Whether the lock that is held was removed, and the update with it."""
-    return os.fstat(fd).st_nlink == 0
+def is_gone(fd: int, directory: str) -> bool:
+    """Whether the update whose lock is held as `fd` is not in `directory` any more: dropped, or followed by another
+    attempt. A file system that went away is none of these."""
+    try:
+        here, there = os.fstat(fd), os.stat(os.path.join(directory, LOCK), follow_symlinks=False)
+    except FileNotFoundError:
+        return os.fstat(fd).st_nlink == 0
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
 
 def watcher(directory: str) -> int | None:
