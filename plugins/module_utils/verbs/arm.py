@@ -138,7 +138,6 @@ def arm(target: Target, settings: Settings) -> Switched:
         tool, pythons = _tool(work)
         one = _armed(work, settings, tool, pythons, before)
         warnings += _hold(work.update)
-        switch.notebook(work.update).make()
         pid = _start(work, one)
         return _switched(work, True, one, pid, before, tuple(warnings))
 
@@ -226,7 +225,9 @@ def _tool(work: Work) -> tuple[str, list[str]]:
 
 
 def _hold(update: HostUpdate) -> list[str]:
-    """Hold what the first lines of the journal need on a disk that is full by then."""
+    """Make now what needs room on a disk that may be full by then; and hold some for the first lines of the journal."""
+    switch.notebook(update).make()
+    daemon.prepare(update.path)
     try:
         unheld = hold.reserve(update, SPARE_BYTES, switch.SPARE)
     except NoSpace as error:
@@ -261,7 +262,7 @@ def _watched(work: Work, one: Armed) -> int | None:
     until = time.monotonic() + START_SECONDS
     while True:
         pid = daemon.watcher(update.path)
-        if pid or time.monotonic() > until:
+        if pid is not None or time.monotonic() > until:
             return pid
         time.sleep(POLL)
 

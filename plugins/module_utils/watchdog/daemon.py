@@ -18,6 +18,18 @@ LOCK = "watchdog.lock"
 LOG = "watchdog.log"  # what a watcher says that could not begin
 OOM_SCORE = -900
 TRIES, MOMENT = 20, 0.05  # seconds
+PID_BYTES = 16
+
+
+def prepare(directory: str) -> None:
+    """Make the lock with room for a pid, so that who watches later needs no free block. Raises OSError."""
+    fd = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, files.FILE_MODE)
+    try:
+        if not os.fstat(fd).st_size:
+            files.write_all(fd, b" " * PID_BYTES, 0)
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -30,8 +42,8 @@ def watching(directory: str) -> Iterator[int | None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, files.FILE_MODE)
     try:
         if _held(fd, path):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # who it is, is only told; that somebody watches is what the lock says
+                os.pwrite(fd, f"{os.getpid()}\n".encode().rjust(PID_BYTES), 0)
             yield fd
         else:
             yield None
@@ -60,7 +72,10 @@ def is_gone(fd: int, directory: str) -> bool:
 
 
 def watcher(directory: str) -> int | None:
-    """The process that watches the update in `directory` now; None when nobody does. Raises OSError."""
+    """The process that watches the update in `directory` now (0: it can't be known); None when nobody does.
+
+    Raises OSError.
+    """
     path = os.path.join(directory, LOCK)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -69,7 +84,7 @@ def watcher(directory: str) -> int | None:
     try:
         if hold(fd, path, exclusive=False):
             return None
-        return int(os.pread(fd, 32, 0) or b"0")
+        return int(os.pread(fd, PID_BYTES, 0))
     except ValueError:
         return 0
     finally:
