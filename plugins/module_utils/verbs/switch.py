@@ -123,7 +123,10 @@ def credit(update: HostUpdate, result: dict[str, Any]) -> dict[str, Any]:
     event = fired(update)
     if event is None:
         return {**result, "by": CONTROLLER}
-    before = _restored_by(update, event)
+    since = _since(update, event)
+    if not any(one["event"] == "restore-end" and one["ok"] for one in since):
+        return {**result, "by": CONTROLLER}  # it had tried in vain
+    before = {one["name"]: Result.from_dict(one["result"]) for one in since if one["event"] == "resource-end"}
     resources = [_credited(one, before.get(one["name"])) for one in result["resources"]]
     facts = {"by": WATCHDOG, "why": event.get("why", ""), "when": utc(event["time"]), "resources": resources}
     rounds = update.displaced_rounds()
@@ -132,13 +135,12 @@ def credit(update: HostUpdate, result: dict[str, Any]) -> dict[str, Any]:
     return {**result, **facts}
 
 
-def _restored_by(update: HostUpdate, event: Mapping[str, Any]) -> dict[str, Result]:
-    """What the switch that fired with `event` restored, by name."""
+def _since(update: HostUpdate, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the switch that fired with `event` did, as far as the journal tells."""
     events = update.journal.events()
     since = events[events.index(dict(event)) :]
     over = next((number for number, one in enumerate(since) if one["event"] == ENDED), len(since))
-    ended = [one for one in since[:over] if one["event"] == "resource-end"]
-    return {one["name"]: Result.from_dict(one["result"]) for one in ended}
+    return since[:over]
 
 
 def _credited(one: dict[str, Any], before: Result | None) -> dict[str, Any]:

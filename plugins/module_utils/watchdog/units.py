@@ -56,9 +56,9 @@ Before=shutdown.target
 IgnoreOnIsolate=yes
 
 [Timer]
-OnActiveSec=30
-OnUnitInactiveSec=30
-AccuracySec=5
+OnActiveSec=10
+OnUnitInactiveSec=10
+AccuracySec=1
 Unit={service}
 
 [Install]

@@ -267,7 +267,11 @@ def test_hooks_are_told_again_until_they_listen(broken: tuple[Shop, dict[str, An
     script = 'echo >> "$1"; [ $(wc -l < "$1") -ge 3 ] || exit 1; cat > "$2"'
     told = shop.root / "told"
     argv = ("/bin/sh", "-c", script, "sh", str(shop.root / "tries"), str(told))
-    armed(shop, 0.01, hooks=(Hook(argv, events=("rolled_back",), backoff=0.01), Hook(("/nowhere",), retries=1, backoff=0.01)))
+    armed(
+        shop,
+        0.01,
+        hooks=(Hook(argv, events=("rolled_back",), backoff=0.01), Hook(("/nowhere",), retries=1, backoff=0.01)),
+    )
     watch.watch(shop.target(), QUICK)
     report = json.loads(told.read_text())
     assert (report["event"], report["host"], report["state"]) == ("rolled_back", "web1", "rolled_back")
