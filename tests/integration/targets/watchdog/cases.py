@@ -20,7 +20,10 @@ WHAT = ("-e", json.dumps({"umbra_resources": RESOURCES}))
 # The task in flight outlives the controller, and would write into what was restored.
 HANG = """
 - name: Hang, and write when nobody expects it
-  ansible.builtin.shell: touch {{ root }}/waiting; while [ ! -e {{ root }}/go ]; do sleep 0.1; done; echo late > {{ root }}/etc/late
+  ansible.builtin.shell: |
+    touch {{ root }}/waiting
+    while [ ! -e {{ root }}/go ]; do sleep 0.1; done
+    echo late > {{ root }}/etc/late
 """
 
 

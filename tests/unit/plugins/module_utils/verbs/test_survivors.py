@@ -30,7 +30,8 @@ IN_TIME = 60.0
 # As a module of Ansible it starts a command and waits for that; the command would write when its time has come.
 MODULE = """
 import subprocess, sys
-subprocess.run(["/bin/sh", "-c", 'while [ ! -e "$1/go" ]; do sleep 0.05; done; echo late > "$1/written"', "sh", sys.argv[1]])
+command = 'while [ ! -e "$1/go" ]; do sleep 0.05; done; echo late > "$1/written"'
+subprocess.run(["/bin/sh", "-c", command, "sh", sys.argv[1]])
 """
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + MODULE
 

@@ -112,9 +112,8 @@ def test_not_before_the_deadline_and_committed_in_time_nothing_happens(broken: t
 def test_an_extension_counts_from_when_it_is_said(broken: tuple[Shop, dict[str, Any]]) -> None:
     shop, before = broken
     one = armed(shop, FAR)
-    with watching(shop):
-        with working(shop.target(), "extend") as work:
-            work.update.save_watchdog(arm._extended(one, 0.2).to_dict())
+    with watching(shop), working(shop.target(), "extend") as work:
+        work.update.save_watchdog(arm._extended(one, 0.2).to_dict())
     assert shop.state() == before and fired(shop) == ["the update was not committed within 0.2 s"]
 
 
