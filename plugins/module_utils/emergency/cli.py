@@ -21,6 +21,7 @@ from . import build, commands, work
 from .screen import Screen
 from .session import DONE, Session
 
+PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # where programs always are
 COMMANDS: Mapping[str, tuple[Callable[[Session], int], str]] = {
     "status": (commands.status, "how an update stands, what runs now, and what to type next"),
     "list": (commands.list_, "all updates of this host"),
@@ -47,6 +48,7 @@ exit status: 0 done, 1 not all is as it should be, 2 wrong usage or refused, 3 a
 def main() -> NoReturn:
     """Run what was typed, and end the process."""
     _open_standard_descriptors()
+    _complete_path()
     if sys.argv[1:2] == ["watch"]:  # the dead-man switch, which nobody types
         choose_kernel(selected.AUTO)
         sys.exit(watchdog.main(sys.argv[2:]))
@@ -61,6 +63,8 @@ def run(
     for stream in (out, err):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows fewer letters shows codes
+    if stdin is not None and hasattr(stdin, "reconfigure"):
+        stdin.reconfigure(errors="replace")
     arguments = parser().parse_args(argv)
     options = vars(arguments)
     quiet = bool(options.get("json"))
@@ -176,6 +180,12 @@ def version(session: Session) -> int:
     return session.document(
         DONE, engine=ENGINE, kernel=selected.NAME, kernel_reason=selected.WHY, python=sys.executable
     )
+
+
+def _complete_path() -> None:
+    """A broken PATH must not hide the programs that providers call."""
+    given = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part]
+    os.environ["PATH"] = os.pathsep.join([*given, *(part for part in PATH if part not in given)])
 
 
 def _open_standard_descriptors() -> None:

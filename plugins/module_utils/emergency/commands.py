@@ -190,12 +190,12 @@ def _conclude(session: Session, told: Mapping[str, Any], request: restore_verb.R
         screen.line(f"Then: {session.tool} {session.command} {update_id}", BOLD)
         return
     seconds = human.duration(told["seconds"])
-    if told["state"] == "rolled_back":
+    if told["state"] == "rolled_back" and not request.undo:
         screen.line(f"Update {update_id} is rolled back: all resources of this host are as before it, verified. "
                     f"It took {seconds}.", GREEN)  # fmt: skip
         if told["displaced"]:
             screen.line(f"If that was wrong: {session.tool} undo {update_id}")
-    elif told["state"] == "undone":
+    elif told["state"] == "undone" and request.undo:
         screen.line(f"The failed state of update {update_id} is back. It took {seconds}.", GREEN)
         screen.line(f"To roll back again: {session.tool} restore {update_id}")
     else:
@@ -218,7 +218,10 @@ def _alone(session: Session, update: HostUpdate, call: Callable[[], int]) -> int
             holder = store.locks.current()
             if holder is None:
                 return session.refuse(locked)
-    return _beside(session, store, update, holder)
+    try:
+        return _beside(session, store, update, holder)
+    except work.Stopped as stopped:
+        session.interrupted(stopped.number, "The other process goes on. Nothing was started.")
 
 
 def _beside(session: Session, store: Store, update: HostUpdate, holder: Holder) -> int:
@@ -232,10 +235,7 @@ def _beside(session: Session, store: Store, update: HostUpdate, holder: Holder) 
     names = other.manifest().names if work.is_way_back(holder) else ()
     watch = Watch(other, names)
     watch.resume()
-    try:
-        work.follow(store, work.Display(screen, watch, ""))
-    except work.Stopped as stopped:
-        session.interrupted(stopped.number, "The other process goes on. Nothing was started.")
+    work.follow(store, work.Display(screen, watch, ""))
     status_ = _after_other(session, other, holder)
     return session.document(
         status_, busy={**vars(holder), "text": str(holder)}, update_id=other.update_id, state=other.state

@@ -35,7 +35,8 @@ class Screen:
     def __init__(self, out: TextIO | None, environment: Mapping[str, str], quiet: bool = False) -> None:
         self._out = out
         self._quiet = quiet
-        smart = out is not None and not quiet and _is_terminal(out) and environment.get("TERM", "dumb") != "dumb"
+        self.seen = out is not None and not quiet and _is_terminal(out)  # by a person, now
+        smart = self.seen and environment.get("TERM", "dumb") != "dumb"
         self.live = smart
         self.colour = smart and not environment.get("NO_COLOR")
         self._drawn = 0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,9 @@ class Session:
     @cached_property
     def tool(self) -> str:
         """How to call this tool again for the same store and host, in messages."""
-        extra = "".join(f" --{key} {self.options[key]}" for key in ("store", "host") if key in self.options)
+        extra = "".join(
+            f" --{key} {shlex.quote(self.options[key])}" for key in ("store", "host") if key in self.options
+        )
         return show.tool_name(self.archive) + extra
 
     @cached_property
@@ -102,7 +105,7 @@ class Session:
         """Whether to go on: asked where a person sits at a terminal, unless --yes was typed."""
         if self.options.get("yes") or self.stdin is None or not self.stdin.isatty():
             return True
-        screen = self.errors if self.options.get("json") else self.screen
+        screen = self.screen if self.screen.seen else self.errors
         screen.lines(lines)
         screen.raw("Go on? [y/N] ")
         try:

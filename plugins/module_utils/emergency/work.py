@@ -37,13 +37,14 @@ class Stopped(KeyboardInterrupt):
 
 
 def heed_signals() -> None:
-    """Let Ctrl-C and SIGTERM raise Stopped."""
+    """Let Ctrl-C and SIGTERM raise Stopped; one that whoever started this process lets it ignore, it ignores."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Stopped(number)
 
     for number in SIGNALS:
-        signal.signal(number, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 class Display:

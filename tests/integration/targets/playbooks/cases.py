@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, try_all
@@ -69,6 +70,25 @@ def nobody_begins_when_one_cannot(root: Path) -> None:
     assert lab.hosts["h1"].state() == "committed"
 
 
+def by_hand_on_the_host(root: Path) -> None:
+    """Without the controller: the tool that begin left in the store brings a host back; the controller finds it so."""
+    lab = make(root, UPGRADE + FAIL_ON_H2)
+    expect(lab.play("site.yml", *COMMON, *WHAT), 2)
+    tool = str(lab.hosts["h2"].store / "umbra")
+    said = subprocess.run([tool, "--version"], check=True, env={}, capture_output=True, text=True, timeout=120).stdout
+    assert "kernel: native" in said, said
+    planned = subprocess.run([tool, "plan", UPDATE_ID], check=True, env={}, capture_output=True, text=True, timeout=120)
+    assert "as planned by the analysis before it" in planned.stdout, planned.stdout
+    done = subprocess.run(
+        [tool, "restore", UPDATE_ID], check=False, env={}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and "Update shop-2 is rolled back" in done.stdout, done
+    assert lab.states() == {"h1": (NEW, "committed"), "h2": (OLD, "rolled_back")}, lab.states()
+    says = "h2 is left as it is, since its update is rolled_back"
+    expect(lab.play("umbra.rollback.rollback", *COMMON), 0, says)
+    assert lab.states() == {"h1": (NEW, "committed"), "h2": (OLD, "rolled_back")}, lab.states()
+
+
 def analyzed_before_and_after(root: Path) -> None:
     """analyze tells without touching anything, from what would be shadowed and from what is."""
     lab = make(root)
@@ -109,6 +129,7 @@ if __name__ == "__main__":
             around_a_foreign_playbook,
             around_one_that_fails,
             nobody_begins_when_one_cannot,
+            by_hand_on_the_host,
             analyzed_before_and_after,
             guarded_from_the_command_line,
             nobody_has_it,
