@@ -79,6 +79,7 @@ class _Watch:
         self._noted = self._not_before = 0.0
         self._pause = pace.again
         self._failures = 0
+        self._fired = ""  # why, once it has
         self._told = ""
 
     def run(self) -> str:
@@ -105,13 +106,11 @@ class _Watch:
             found = switch.armed(self._update)
             if found is None:
                 self._target.open()  # raises StoreMissing when its file system is gone
+                return False
+            if self._armed is None or found.stamp != self._armed.stamp:
+                self._take(found)
         except (StoreError, OSError) as error:
             self._say(f"what is armed can't be read: {error}", notify.CRITICAL)
-            return True
-        if found is None:
-            return False
-        if self._armed is None or found.stamp != self._armed.stamp:
-            self._take(found)
         return True
 
     def _take(self, found: Armed) -> None:
@@ -122,6 +121,8 @@ class _Watch:
         note = switch.notebook(self._update).read()
         self._ends = switch.ends(found, note, self._boot)
         self._armed, self._noted = found, 0.0
+        event = switch.fired(self._update)  # and was killed, or the host rebooted, before all was back
+        self._fired = str(event.get("why", "?")) if event else ""
         notify.log(f"watching update {found.update_id} on {found.host}: {self._left():.0f} s are left")
 
     def _left(self) -> float:
@@ -140,6 +141,8 @@ class _Watch:
         """Why to go back now; '' when there is no reason."""
         if self._armed is None:
             return ""
+        if self._fired:
+            return self._fired
         bad = next(filter(None, [one.look() for one in self._watched]), "")
         if self._left() <= 0:
             if self._armed.boot != self._boot and self._armed.on_reboot == "rollback":
@@ -169,16 +172,17 @@ class _Watch:
         if not self._read() or state in ("missing", "committed", "rolled_back"):
             switch.stand_down(work, f"the update is {state}")
             return True
-        if self._left() > 0 and (self._why() == "" or state == "restoring"):
+        if not self._fired and self._left() > 0 and (self._why() == "" or state == "restoring"):
             return False  # it was extended meanwhile; or a controller brings it back, and services stand still for it
-        event = switch.fired(work.update)
-        if event is None:
+        why = self._fired or why
+        if not self._fired:
+            self._fired = why
             work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
             self._say(f"fired: {why}; update {work.update.update_id} goes back", notify.CRITICAL)
             self._report("fired", why, {})
         attempts = self._armed.max_attempts if self._armed else 3
         restored = restore.bring_back(work, restore.Request(max_attempts=attempts))
-        return self._ended(work, event["why"] if event else why, restored)
+        return self._ended(work, why, restored)
 
     def _ended(self, work: Work, why: str, restored: Restored) -> bool:
         told = {key: value for key, value in restored.to_dict().items() if key not in ("changed", "waves")}

@@ -209,6 +209,19 @@ def test_a_reboot_with_rollback_fires_at_once(broken: tuple[Shop, dict[str, Any]
     assert shop.state() == before and fired(shop) == ["the host was rebooted during the update"]
 
 
+def test_one_that_was_killed_on_the_way_back_goes_on_at_once(broken: tuple[Shop, dict[str, Any]]) -> None:
+    """Whatever made it fire may look well by now, and the deadline may be far."""
+    shop, before = broken
+    armed(shop, FAR)
+    with working(shop.target(), "watchdog") as work:
+        work.update.journal.append(switch.FIRED, why="the shop was not well")
+    shop.restore(wave=0)
+    assert shop.state() != before
+    assert watch.watch(shop.target(), QUICK) == "the switch fired"
+    assert shop.state() == before and fired(shop) == ["the shop was not well"]
+    assert status(shop)["why"] == "the shop was not well"
+
+
 def test_no_step_of_the_clock_moves_it(broken: tuple[Shop, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     shop, before = broken
     real = time.time
