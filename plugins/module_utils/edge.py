@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from . import processes
 from .errors import UmbraError
 from .kernel import arrival, selected
 from .plan import Plan
@@ -66,6 +67,7 @@ def conclude(module: Module, call: Callable[[Target], dict[str, Any]]) -> NoRetu
 
     First of all the kernel is chosen; where the action is to send it, the module ends with nothing but that wish.
     """
+    processes.name_this()
     try:
         result = _kernel_alone(module)
         if result is None:

@@ -158,6 +158,34 @@ class StateRefused(StoreError):
     code = "state-refused"
 
 
+class WatchdogFired(StoreError):
+    """The dead-man switch of {host} fired at {when}, because {why}; update {update_id} is {state} there, so it can't
+    be {verb}. {remedy}"""
+
+    code = "watchdog-fired"
+
+
+class WatchdogNotArmed(StoreError):
+    """No dead-man switch is armed for update {update_id} on {host}, so there is no deadline to extend. Arm it with
+    `state: armed`."""
+
+    code = "watchdog-not-armed"
+
+
+class WatchdogNotStarted(StoreError):
+    """The dead-man switch of update {update_id} on {host} could not be started: {problem}. Nothing is armed; mend it
+    and arm again, or go on without (guard_deadline: 0)."""
+
+    code = "watchdog-not-started"
+
+
+class Survivor(UmbraError):
+    """Update {update_id} still runs on {host} and can't be ended: {left}. Nothing was changed. End it by hand (a
+    process in state D waits for a disk or a mount), then run again."""
+
+    code = "survivor"
+
+
 # --- the kernel ---------------------------------------------------------------------------------------------------
 
 

@@ -210,6 +210,33 @@ notes:
   returned: always
   type: list
   elements: str
+ended:
+  description: Processes of the update that still ran, and were ended before anything was changed.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: The process.
+      type: int
+    command:
+      description: The program, and the script that it ran.
+      type: str
+    why:
+      description: Why it counted as part of the update.
+      type: str
+by:
+  description: Who brought the host back, C(controller), or C(watchdog) when its own dead-man switch had done it before.
+  returned: always
+  type: str
+why:
+  description: Why the switch had fired.
+  returned: when C(by) is C(watchdog)
+  type: str
+when:
+  description: When the switch had fired.
+  returned: when C(by) is C(watchdog)
+  type: str
 kernel:
   description: Which twin of the kernel ran, C(native) or C(pure).
   returned: always

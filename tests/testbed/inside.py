@@ -42,8 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "machine: runs in a Debian with systemd, tests/testbed/machine.py; needs root")
 
 
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Report a test that the machine runs, instead of running it."""
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Report a test that the machine runs, instead of running it; what tests before it had set up, ends as it would."""
     if is_inside() or not _is_for_machine(item):
         return None
     if _machine not in item.config.stash:
@@ -53,6 +53,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     for report in item.config.stash[_machine].reports(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 

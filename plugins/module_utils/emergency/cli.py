@@ -16,6 +16,7 @@ from ..errors import UmbraError
 from ..kernel import selected
 from ..store.store import default_path
 from ..version import ENGINE
+from ..watchdog import main as watchdog
 from . import build, commands, work
 from .screen import Screen
 from .session import DONE, Session
@@ -48,6 +49,9 @@ def main() -> NoReturn:
     """Run what was typed, and end the process."""
     _open_standard_descriptors()
     _complete_path()
+    if sys.argv[1:2] == ["watch"]:  # the dead-man switch, which nobody types
+        choose_kernel(selected.AUTO)
+        sys.exit(watchdog.main(sys.argv[2:]))
     status = run(sys.argv[1:], os.environ, sys.stdout, sys.stderr, sys.stdin)
     sys.exit(status)
 

@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 SECRETS = "secrets.json"
 PLAN = "plan.json"
 LEASES = "leases.json"
+WATCHDOG = "watchdog.json"
+STATUS = "status.json"
 JOURNAL = "journal.jsonl"
 DROPPED = "~dropped"
 _DISPLACED = re.compile(r"displaced-(\d+)\.json")
@@ -148,6 +150,27 @@ class HostUpdate:
     def leases(self) -> dict[str, Any]:
         """What `save_leases` kept; {} when nothing was. Raises StoreCorrupt, StoreError."""
         return self._load(LEASES) or {}
+
+    def save_watchdog(self, raw: Mapping[str, Any]) -> None:
+        """Keep what the dead-man switch is armed with (JSON-ready). Raises NoSpace, StoreError."""
+        self._save(WATCHDOG, raw)
+
+    def watchdog(self) -> dict[str, Any] | None:
+        """What `save_watchdog` kept; None when no switch is armed. Raises StoreCorrupt, StoreError."""
+        raw: dict[str, Any] | None = self._load(WATCHDOG)
+        return raw
+
+    def forget_watchdog(self) -> None:
+        """No switch is armed any more. May be repeated. Raises StoreError."""
+        self._remove(WATCHDOG)
+
+    def save_status(self, raw: Mapping[str, Any]) -> None:
+        """Keep what the dead-man switch did last, for whoever looks (JSON-ready). Raises NoSpace, StoreError."""
+        self._save(STATUS, raw)
+
+    def status(self) -> dict[str, Any]:
+        """What `save_status` kept; {} when nothing was. Raises StoreCorrupt, StoreError."""
+        return self._load(STATUS) or {}
 
     # --- what restores displaced
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import StateRefused
-from . import prestage, prune
+from . import prestage, prune, switch
 from .run import Module, Target, looking, working
 
 COMMITTABLE = ("open", "undone")
@@ -42,16 +42,19 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
 def commit(target: Target, keep_last: int | None, keep_days: float | None) -> Committed:
     """Mark the update committed. Its shadows stay until retention drops them; twice is fine.
 
-    Raises ManifestMissing, StateRefused (it was rolled back, or its way back is not finished), StoreError.
+    Raises ManifestMissing, WatchdogFired, StateRefused (it was rolled back, or its way back is not finished),
+    StoreError.
     """
     with working(target, "commit") as work:
         work.update.manifest()
         state = work.update.state
+        switch.refuse_fired(work.update, "committed")
         _refuse(target, state)
         changed = state != "committed"
         if changed:
             prestage.give_back(work)
             work.update.journal.append("commit")
+        switch.stand_down(work, "committed")
         work.update.forget_secrets()
         work.update.forget_displaced()
         prune.drop_attempts(work, target.update_id)
@@ -66,6 +69,7 @@ def check(target: Target, keep_last: int | None, keep_days: float | None) -> Com
     with looking(target) as work:
         work.update.manifest()
         state = work.update.state
+        switch.refuse_fired(work.update, "committed")
         _refuse(target, state)
         old = [update.update_id for update in work.store.expired(keep_last, keep_days, time.time())]
         return Committed(target.update_id, target.host, work.store.path, state != "committed" or bool(old), tuple(old))

@@ -36,13 +36,13 @@ def needed(work: HostWork, shadows: Sequence[Shadow], percent: int) -> int:
     return most * percent // 100 + WRITTEN + items * WRITTEN_AN_ITEM
 
 
-def reserve(update: HostUpdate, size: int, room: str = "") -> str:
-    """Hold `size` bytes, not less and not more, on the store's file system in a file; '' when held, else why it is only
-    checked. `room` is where that file is as long as nothing is shadowed; `bring` and `settle` follow then.
+def reserve(update: HostUpdate, size: int, room: str = "", name: str = RESERVE) -> str:
+    """Hold `size` bytes, not less and not more, on the store's file system in the file `name`; '' when held, else why it
+    is only checked. `room` is where that file is as long as nothing is shadowed; `bring` and `settle` follow then.
 
     Raises NoSpace when there is less; then what was held before is still. Raises StoreError.
     """
-    path = os.path.join(room or update.path, RESERVE)
+    path = os.path.join(room or update.path, name)
     with files.explained(update.store, "the way back", size):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -101,11 +101,11 @@ def settle(update: HostUpdate) -> None:
         os.rename(os.path.join(update.path, EARLY), os.path.join(update.path, RESERVE))
 
 
-def release(update: HostUpdate) -> None:
+def release(update: HostUpdate, name: str = RESERVE) -> None:
     """Give the held space back. May be repeated."""
-    for name in (RESERVE, EARLY):
+    for one in (RESERVE, EARLY) if name == RESERVE else (name,):
         with suppress(OSError):  # nothing is held; or it can't be given back, and who needs it will say what is missing
-            os.unlink(os.path.join(update.path, name))
+            os.unlink(os.path.join(update.path, one))
 
 
 def tiers(update: HostUpdate) -> dict[str, str]:

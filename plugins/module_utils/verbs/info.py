@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import StoreMissing, UmbraError
 from ..store.store import Store
 from ..store.update import HostUpdate
-from . import hold, payload, rounds
+from . import hold, payload, rounds, switch
 from .create import record
 from .run import Module, Target
 
@@ -97,6 +97,7 @@ def _one(update: HostUpdate) -> dict[str, Any]:
         "shadows": [{**record(s), "depends_on": list(s.resource.depends_on)} for s in manifest.shadows],
         "plan": plan.to_dict() if plan else None,
         "leases": update.leases().get("leases", []),
+        "watchdog": switch.told(update),
         "displaced": [update.displaced_path(round_) for round_ in update.displaced_rounds()],
         "rounds": rounds.told(update)[-ROUNDS_SHOWN:],
     }

@@ -80,6 +80,7 @@ class Restored:
     round: int = 0
     undone: bool = False
     repaired: tuple[Repaired, ...] = ()
+    ended: tuple[Mapping[str, Any], ...] = ()  # processes of the update that still ran: pid, command, why
 
     @property
     def bad(self) -> list[Result]:
@@ -108,6 +109,7 @@ class Restored:
             "stopped": list(self.stopped),
             "notes": list(self.notes),
             "repaired": [repaired.to_dict() for repaired in self.repaired],
+            "ended": list(self.ended),
         }
         return {**told, "msg": self._complaint()} if self.bad else told
 

@@ -22,11 +22,11 @@ from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
 from ..providers.base import CHANGE, SERVICE, Drift, Outcome, Provider
 from ..shadow import Manifest, Shadow
-from . import diff, hold
+from . import diff, hold, survivors, switch
 from .attempts import Attempt, Attempts
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
 from .rounds import Round
-from .run import Module, Target, Work, looking, save_plan, working
+from .run import Module, Target, Work, looking, working
 
 T = TypeVar("T")
 WORKERS = 4
@@ -67,7 +67,7 @@ def from_module(target: Target, module: Module) -> dict[str, Any]:
         unmet=tuple(params["unmet"]),
     )
     restored = (check if module.check_mode else restore)(target, request)
-    result = restored.to_dict()
+    result = switch.credit(target.open().update(target.update_id), restored.to_dict())
     return {**result, "diff": diff.of(restored.drifts)} if module._diff else result
 
 
@@ -78,10 +78,21 @@ def restore(target: Target, request: Request) -> Restored:
     that is needed is damaged: then nothing was changed.
     """
     with working(target, "undo" if request.undo else "restore", saves=False) as work:
-        job = _Restore(work, request)  # it refuses what makes no sense, before anything is given back
-        hold.release(work.update)  # from here on there is room, where the update has left none
-        save_plan(target, work.update)
-        return job.run()
+        return bring_back(work, request, target.plan)
+
+
+def bring_back(work: Work, request: Request, plan: Plan | None = None) -> Restored:
+    """As `restore`, for who holds the host's lock already; `plan` is kept. Once all is back, a dead-man switch has
+    nothing to do.
+    """
+    job = _Restore(work, request)  # it refuses what makes no sense, before anything is given back
+    hold.release(work.update)  # from here on there is room, where the update has left none
+    if plan is not None:
+        work.update.save_plan(plan)
+    restored = job.run()
+    if restored.state == "rolled_back":
+        switch.stand_down(work, "the update is rolled back")
+    return restored
 
 
 def check(target: Target, request: Request) -> Restored:
@@ -133,6 +144,7 @@ class _Restore:
         self.shadows = {s.name: work.with_secrets(s, secrets) for s in self.manifest.shadows}
         self.steps = [step for step in self.plan.steps if step.name in wanted]
         self.notes: list[str] = []
+        self.ended: list[dict[str, Any]] = []
         self.drifts: dict[str, Drift] = {}
         self._keeping = threading.Lock()  # for what follows: the manifest of the failed state
         self._kept_before: Manifest | None = None
@@ -208,6 +220,8 @@ class _Restore:
     def _prepare(self) -> None:
         """Everything that has to be true before the first change is made."""
         self.verify()
+        if not self.request.undo:
+            self._end_survivors()
         self.drifts = self.compare()
         drifted = {name for name, drift in self.drifts.items() if drift} | self.round.drifted
         stops = self._to_stop(drifted)
@@ -219,6 +233,19 @@ class _Restore:
         self._stop(stops)
         undisplaced.update(self._displace([shadow for shadow in changing if shadow not in services]))
         self.round.prepare(undisplaced)
+
+    def _end_survivors(self) -> None:
+        """End what still runs of the update. Raises Survivor when that can't be."""
+        update = self.update
+        self.work.context.progress.phase("ending what still runs of the update")
+        try:
+            found = survivors.end(update.update_id, update.host, switch.armed(update))
+        except FileNotFoundError:
+            self.notes.append("There is no /proc, so it is not known whether anything of the update still runs.")
+            return
+        self.ended = [one.to_dict() for one in found]
+        if found:
+            update.journal.append("survivors-ended", processes=self.ended)
 
     def verify(self) -> None:
         """Read every shadow that is needed against its checksums; what is damaged is taken from a replica.
@@ -475,7 +502,7 @@ class _Restore:
         return Restored(
             update.update_id, update.host, self.work.store.path, update.state, results, self.plan.waves, seconds,
             displaced, self.drifts, stopped, (*self.notes, *self.work.replicas.troubles), self.round.number,
-            self.request.undo, tuple(self.work.repair.done),
+            self.request.undo, tuple(self.work.repair.done), tuple(self.ended),
         )  # fmt: skip
 
 

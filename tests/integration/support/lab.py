@@ -90,9 +90,18 @@ class Host:
         added = (self.etc / "conf.d" / "new.conf").exists()
         return NEW if configured and added and "prices" in tables else HALF
 
+    def directory(self, update_id: str = UPDATE_ID) -> Path:
+        """What the store has of the update."""
+        return self.store / "updates" / update_id / self.name
+
+    def status(self) -> dict[str, Any]:
+        """What the host's own switch says that it did."""
+        told: dict[str, Any] = json.loads((self.directory() / "status.json").read_text())
+        return told
+
     def state(self, update_id: str = UPDATE_ID) -> str:
         """How the journal of the store says the update stands; 'none' when it was never shadowed."""
-        directory = self.store / "updates" / update_id / self.name
+        directory = self.directory(update_id)
         if not (directory / "manifest.json").exists():
             return "none"
         journal = directory / "journal.jsonl"
@@ -207,6 +216,7 @@ def guard(variables: Mapping[str, Any]) -> dict[str, Any]:
         "guard_update_tasks": "upgrade.yml",
         "guard_validate_tasks": "checks.yml",
         "guard_prestage": False,  # a case that is about it says so; half a second for each host of the others
+        "guard_deadline": 0,  # likewise
         **variables,
     }
     chosen = {key: value for key, value in settings.items() if value is not None}

@@ -28,6 +28,7 @@ NEEDS = {
     "shadow_create": "",
     "rollback_analyze": SHADOW,
     "prestage": SHADOW,
+    "rollback_watchdog": SHADOW,
     "shadow_restore": SHADOW + BREAK,
     "shadow_commit": SHADOW,
     "shadow_info": SHADOW,
