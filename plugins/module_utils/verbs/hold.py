@@ -37,8 +37,8 @@ def needed(work: HostWork, shadows: Sequence[Shadow], percent: int) -> int:
 
 
 def reserve(update: HostUpdate, size: int, room: str = "", name: str = RESERVE) -> str:
-    """Hold `size` bytes, not less and not more, on the store's file system in the file `name`; '' when held, else why it
-    is only checked. `room` is where that file is as long as nothing is shadowed; `bring` and `settle` follow then.
+    """Hold `size` bytes, not less and not more, on the store's file system in the file `name`; '' when held, else why
+    it is only checked. `room` is where that file is as long as nothing is shadowed; `bring` and `settle` follow then.
 
     Raises NoSpace when there is less; then what was held before is still. Raises StoreError.
     """

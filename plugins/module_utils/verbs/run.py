@@ -155,15 +155,9 @@ def working(target: Target, verb: str, create: bool = False, saves: bool = True)
         repair = Repair(work.store, work.replicas)
         if work.replicas.paths:
             repair.records(update, lost=verb in ("restore", "undo"))
-        if saves:
-            save_plan(target, update)
+        if saves and target.plan is not None and update.exists():
+            update.save_plan(target.plan)
         yield Work(work.store, work.context, False, work.replicas, update, target.plan or update.plan(), repair)
-
-
-def save_plan(target: Target, update: HostUpdate) -> None:
-    """Keep the host's part of an analysis, so that the host can go back alone. Raises NoSpace, StoreError."""
-    if target.plan is not None and update.exists():
-        update.save_plan(target.plan)
 
 
 @contextmanager
