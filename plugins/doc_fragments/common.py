@@ -23,8 +23,8 @@ options:
     type: path
   store_key:
     description:
-      - Secret of at least 16 characters that proves who wrote the records of the store. With it every manifest, plan and
-        journal carries an HMAC-SHA256, and one that was edited, or written with another key or none, is refused.
+      - Secret of at least 16 characters that proves who wrote the records of the store. With it every manifest, plan
+        and journal carries an HMAC-SHA256, and one that was edited, or written with another key or none, is refused.
       - It is never stored, so every task on what was written with it has to be given it. Keep it in a vault.
     type: str
   replicas:

@@ -199,8 +199,8 @@ stopped:
   elements: str
 repaired:
   description:
-    - What was damaged or lost in the store and was taken from a replica, before anything was changed; in check mode, what
-      would be. C(name) is that of the resource, or empty for a record of the update.
+    - What was damaged or lost in the store and was taken from a replica, before anything was changed; in check mode,
+      what would be. C(name) is that of the resource, or empty for a record of the update.
   returned: when it came to restoring
   type: list
   elements: dict

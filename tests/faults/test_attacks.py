@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -166,7 +167,7 @@ class Case:
 @pytest.fixture(params=[Tree, Database])
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owned:
     for place in (tmp_path, *list(tmp_path.parents)[:3]):
-        place.chmod(0o755)  # pytest's own are closed, and the owner has to get there
+        place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o111)  # pytest's are closed, and the owner has to get there
     made: Owned = request.param(tmp_path / "world")
     monkeypatch.setenv("TMPDIR", str(made.scratch))
     monkeypatch.setattr("tempfile.tempdir", None)

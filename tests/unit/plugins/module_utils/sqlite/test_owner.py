@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -32,7 +33,7 @@ USER = 1234  # has no name here
 def place(tmp_path: Path) -> Iterator[Path]:
     """A directory of a user, whom root's own directories above let in."""
     for path in (tmp_path, *list(tmp_path.parents)[:3]):
-        path.chmod(0o755)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o111)
     (tmp_path / "home").mkdir()
     os.chown(tmp_path / "home", USER, USER)
     yield tmp_path / "home"
