@@ -298,7 +298,7 @@ def test_a_symlink_that_another_user_turned_is_refused(
 def test_root_is_not_led_to_what_is_not_the_users_own(
     tmp_path: Path, linked: Path, provider: FileProvider, contents: MemoryContents
 ) -> None:
-    """Else who owns a symlink above the path would have any tree of the host shadowed, and later laid out in his own."""
+    """Else who owns a symlink above the path would have any tree of the host shadowed, and then laid out in his own."""
     os.chown(tmp_path / "current", 1234, 1234, follow_symlinks=False)
     with pytest.raises(Unsupported) as refused:
         provider.create(resource(linked), None, contents)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.errors import StoreError
 from ansible_collections.umbra.rollback.plugins.module_utils.plan import host_plan
+from ansible_collections.umbra.rollback.plugins.module_utils.store import reach
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, prestage, restore
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.outcome import Restored
@@ -98,19 +99,29 @@ def flip(path: Path, offset: int, bit: int) -> None:
         file.write(bytes([byte ^ 1 << bit]))
 
 
+def needed(path: Path) -> list[tuple[Path, int, int]]:
+    """Where the small contents are that a manifest needs: the pack, the offset and the size."""
+    store = Store.open(str(path), "web1")
+    manifests = [manifest for update in store.directories() for manifest in reach.manifests(update)]
+    roots = {root for manifest in manifests for root in manifest.roots}
+    digests = {raw for root in roots for raw in reach.contents_of(root, store.contents)}
+    found = [store.contents.packs.find(raw) for raw in sorted(digests)]
+    return [(Path(one[0].path), *one[1]) for one in found if one and one[1].length]
+
+
 def trials(store: Path, kind: str, count: int) -> Iterator[tuple[str, int, int]]:
     """Which bits of files of that kind: a path in the store, an offset and a bit.
 
-    What is between two contents of a pack means nothing, and is left alone.
+    In packs only what is needed: what is between two contents means nothing, nor does the second copy of one.
     """
     chance = random.Random(f"{SEED} {kind}")
     paths = sorted(path for path in store.glob(kind) if path.is_file() and path.stat().st_size)
-    packs = {pack.name: list(pack.entries()) for pack in Store.open(str(store), "web1").contents.packs.all()}
+    places = needed(store)
     for _number in range(count):
         path = chance.choice(paths)
         start, size = 0, path.stat().st_size
-        if path.suffix == ".pack":
-            start, size = chance.choice([place for _digest, place in packs[path.stem] if place.length])
+        if kind == "packs/*.pack":
+            path, start, size = chance.choice(places)
         yield str(path.relative_to(store)), start + chance.randrange(size), chance.randrange(8)
 
 
