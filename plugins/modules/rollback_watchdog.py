@@ -128,6 +128,11 @@ options:
         description: Seconds before the second try, doubled with each further one.
         type: float
         default: 2.0
+  store_key_file:
+    description:
+      - With O(store_key), a file on the host that has that key, and that nobody else can read; it is needed to arm, for
+        nobody is there to give the key when the host goes back by itself. Keep it outside the store.
+    type: path
   max_attempts:
     description: How often a resource is tried, as in M(umbra.rollback.shadow_restore).
     type: int
@@ -285,6 +290,7 @@ SPEC = {
     "health": {"type": "list", "elements": "dict", "default": [], "options": CHECK},
     "on_reboot": {"type": "str", "choices": ["wait", "rollback"], "default": "wait"},
     "hooks": {"type": "list", "elements": "dict", "default": [], "options": HOOK},
+    "store_key_file": {"type": "path"},
     "max_attempts": {"type": "int", "default": 3},
     "force": {"type": "bool", "default": False},
 }

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TextIO
 from ..errors import InputError, StoreLocked, UmbraError
 from ..human import clean
 from ..resource import check_update_id
+from ..store.seal import read_key
 from ..store.store import Store
 from ..store.update import HostUpdate
 from ..verbs.run import Target
@@ -78,19 +79,9 @@ class Session:
 
     @cached_property
     def store_key(self) -> str | None:
-        """What the file of --store-key-file has, without white space around it. Raises InputError."""
+        """What the file of --store-key-file has. Raises InputError."""
         path = self.options.get("store_key_file")
-        if path is None:
-            return None
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                return file.read().strip()
-        except OSError as error:
-            raise InputError(
-                where=f"--store-key-file {path}",
-                problem=f"can't be read: {error.strerror}",
-                remedy="Name another file.",
-            ) from error
+        return read_key(path) if path else None
 
     def target(self, update_id: str) -> Target:
         """Where the verbs work. Raises InputError."""

@@ -180,7 +180,7 @@ def diff(result: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> lis
         else:
             lines += ["", f"--- {change['before_header']}", f"+++ {change['after_header']}"]
             lines += _unified(change["before"], change["after"])
-    return lines
+    return [*lines, *map(human.clean, result["notes"])]
 
 
 def _unified(before: str, after: str) -> list[str]:

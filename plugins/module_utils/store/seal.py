@@ -79,6 +79,16 @@ class Seal:
             raise ManifestForged(path=path, problem="its MAC is another one")
 
 
+def read_key(path: str) -> str:
+    """The key that a file has, without white space around it. Raises InputError."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().strip()
+    except OSError as error:
+        where, problem = f"The file {path} of the store's key", f"it can't be read: {error.strerror}"
+        raise InputError(where=where, problem=problem, remedy="Name another.") from error
+
+
 def check_key(key: str | None) -> str | None:
     """The key; None for an empty one. Raises InputError for one that can be guessed."""
     if key and len(key) < LEAST_KEY:

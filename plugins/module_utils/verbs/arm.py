@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..emergency import build
-from ..errors import NoSpace, StateRefused, UmbraError, WatchdogNotArmed, WatchdogNotStarted
+from ..errors import InputError, NoSpace, StateRefused, UmbraError, WatchdogNotArmed, WatchdogNotStarted
 from ..kernel import selected
+from ..store.seal import read_key
 from ..store.update import HostUpdate
 from ..systemd.manager import Manager
 from ..watchdog import clock, daemon, health, units
@@ -52,6 +53,7 @@ class Settings:
     hooks: tuple[Hook, ...] = ()
     on_reboot: str = WAIT
     max_attempts: int = 3
+    store_key_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def _settings(params: Mapping[str, Any]) -> Settings:
         parse_hooks(params["hooks"]),
         params["on_reboot"],
         params["max_attempts"],
+        params["store_key_file"] or "",
     )
 
 
@@ -128,9 +131,10 @@ def _settings(params: Mapping[str, Any]) -> Settings:
 def arm(target: Target, settings: Settings) -> Switched:
     """Arm the switch, or arm it anew with other settings and a new deadline; it watches when this returns.
 
-    Raises ManifestMissing, StateRefused (the update is not open), WatchdogFired, WatchdogNotStarted, Unsupported,
-    NoSpace, StoreError.
+    Raises InputError, ManifestMissing, StateRefused (the update is not open), WatchdogFired, WatchdogNotStarted,
+    Unsupported, NoSpace, StoreError.
     """
+    _refuse_key(target, settings)
     with working(target, "arm") as work:
         _refuse(work, "guarded by a switch")
         before = switch.armed(work.update)
@@ -144,6 +148,7 @@ def arm(target: Target, settings: Settings) -> Switched:
 
 def check_arm(target: Target, settings: Settings) -> Switched:
     """What `arm` would do."""
+    _refuse_key(target, settings)
     with looking(target) as work:
         _refuse(work, "guarded by a switch")
         before = switch.armed(work.update)
@@ -170,6 +175,7 @@ def _armed(work: Work, settings: Settings, tool: str, pythons: Sequence[str], be
         tool=tool,
         unit=unit,
         origin=survivors.origin(),
+        store_key_file=settings.store_key_file,
     )
 
 
@@ -180,6 +186,18 @@ def _refuse(work: Work, verb: str) -> None:
     if update.state not in ARMABLE:
         remedy = "Only an update that is open has a way back to wait for; shadow it first."
         raise StateRefused(update_id=update.update_id, host=update.host, state=update.state, verb=verb, remedy=remedy)
+
+
+def _refuse_key(target: Target, settings: Settings) -> None:
+    """Raise InputError where nobody could give the key when it is needed."""
+    path = settings.store_key_file
+    if target.store_key and not path:
+        problem = "is missing: a host that goes back by itself has nobody to give it the `store_key`"
+        remedy = "Name a file on the host that has the key, or arm no switch (guard_deadline: 0)."
+        raise InputError(where="store_key_file", problem=problem, remedy=remedy)
+    if path and read_key(path) != target.store_key:
+        problem = "has another key than `store_key`"
+        raise InputError(where=f"store_key_file {path}", problem=problem, remedy="Correct one of them.")
 
 
 def _unwell(work: Work, settings: Settings) -> list[str]:
@@ -229,7 +247,7 @@ def _hold(update: HostUpdate) -> list[str]:
     switch.notebook(update).make()
     daemon.prepare(update.path)
     try:
-        unheld = hold.reserve(update, SPARE_BYTES, switch.SPARE)
+        unheld = hold.reserve(update, SPARE_BYTES, name=switch.SPARE)
     except NoSpace as error:
         unheld = str(error)
     return [f"The switch holds no space for its journal: {unheld}"] if unheld else []
@@ -255,6 +273,8 @@ def _watched(work: Work, one: Armed) -> int | None:
     """Who watches; a watcher is started if nobody does."""
     update = work.update
     argv = ["/bin/sh", one.tool, "watch", one.update_id, "--store", work.store.path, "--host", one.host]
+    if one.store_key_file:
+        argv += ["--store-key-file", one.store_key_file]
     if one.mode == SYSTEMD:
         units.install(work.context, one.unit, one.update_id, argv)
     elif daemon.watcher(update.path) is None:

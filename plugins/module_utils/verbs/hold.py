@@ -36,7 +36,7 @@ def needed(work: HostWork, shadows: Sequence[Shadow], percent: int) -> int:
     return most * percent // 100 + WRITTEN + items * WRITTEN_AN_ITEM
 
 
-def reserve(update: HostUpdate, size: int, room: str = "", name: str = RESERVE) -> str:
+def reserve(update: HostUpdate, size: int, room: str = "", *, name: str = RESERVE) -> str:
     """Hold `size` bytes, not less and not more, on the store's file system in the file `name`; '' when held, else why
     it is only checked. `room` is where that file is as long as nothing is shadowed; `bring` and `settle` follow then.
 

@@ -134,7 +134,7 @@ class Restored:
         for result in self.results:
             if result.action == FAILED:
                 count = "1 attempt" if result.attempts == 1 else f"{result.attempts} attempts"
-                parts.append(f"Failed after {count}: {result.name}: {_why(result)}")
+                parts.append(f"Failed after {count}: {_why(result)}")
         if untouched := [f"{r.name} ({r.reason})" for r in self.results if r.action == UNTOUCHED]:
             parts.append(f"Left alone: {', '.join(untouched)}.")
         parts.append("The shadows are all kept, and so is the failed state of what was changed.")
@@ -145,6 +145,7 @@ class Restored:
 
 
 def _why(result: Result) -> str:
-    """Why it failed in the end; and before, where that was another reason."""
+    """Which one, why it failed in the end; and before, where that was another reason."""
     earlier = dict.fromkeys(one["why"] for one in result.escalations if one["why"] != result.reason)
-    return f"{result.reason} Earlier attempts: {' '.join(earlier)}" if earlier else result.reason
+    named = result.reason if result.reason.startswith(f"{result.name}: ") else f"{result.name}: {result.reason}"
+    return f"{named} Earlier attempts: {' '.join(earlier)}" if earlier else named

@@ -84,6 +84,7 @@ class Armed:
     tool: str = ""
     unit: str = ""
     origin: tuple[str, str] = ("", "")
+    store_key_file: str = ""  # has the key that the store is written with, if any
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` reads it back."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The watcher's command line: `umbra watch ID --store DIR --host NAME [--daemon]`, which the switch itself types."""
+"""The watcher's command line: `umbra watch ID --store DIR --host NAME ...`, which the switch itself types."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 from .. import processes
+from ..store.seal import read_key
 from ..verbs import watch
 from ..verbs.run import Target
 from . import daemon, notify
@@ -23,7 +24,8 @@ DEFECT_PAUSE = 60.0  # seconds
 def main(argv: Sequence[str]) -> int:
     """Watch until there is nothing to watch any more; the exit status."""
     arguments = _parser().parse_args(argv)
-    target = Target(arguments.update_id, arguments.host, arguments.store)
+    key = read_key(arguments.store_key_file) if arguments.store_key_file else None
+    target = Target(arguments.update_id, arguments.host, arguments.store, store_key=key)
     if arguments.daemon:
         daemon.detach()
     processes.name_this()
@@ -44,5 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("update_id")
     parser.add_argument("--store", required=True)
     parser.add_argument("--host", required=True)
+    parser.add_argument("--store-key-file")
     parser.add_argument("--daemon", action="store_true")
     return parser

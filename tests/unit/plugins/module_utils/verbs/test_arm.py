@@ -9,12 +9,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors, processes
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, info
-from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import units
+from ansible_collections.umbra.rollback.plugins.module_utils.emergency import build
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, create, info
+from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import daemon, units
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Check, Hook
 
 from .conftest import Shop, touched
@@ -39,7 +41,7 @@ def armable(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     shop.shadow()
     yield shop
     (shop.store / "updates/u1/web1/watchdog.json").unlink(missing_ok=True)
-    until(lambda: arm.daemon.watcher(str(shop.store / "updates/u1/web1")) is None)
+    until(lambda: daemon.watcher(str(shop.store / "updates/u1/web1")) is None)
 
 
 def test_a_daemon_of_its_own_watches_and_goes_back(armable: Shop) -> None:
@@ -60,12 +62,37 @@ def test_a_daemon_of_its_own_watches_and_goes_back(armable: Shop) -> None:
     assert info.info(shop.target()).details["watchdog"]["state"] == "fired"  # type: ignore[index]
 
 
+def test_it_goes_back_in_a_store_that_has_a_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the key from a file of the host, and is refused where it could not."""
+    monkeypatch.setattr(units, "here", lambda: False)
+    key, file = "a key of the night", shop.root / "key"
+    file.write_text("another key of sixteen\n")
+    target = shop.target(store_key=key)
+    create.create(target, shop.resources())
+    before = shop.state()
+    with pytest.raises(errors.InputError, match="nobody to give it the `store_key`"):
+        arm.arm(target, arm.Settings(FAR))
+    with pytest.raises(errors.InputError, match="has another key"):
+        arm.check_arm(target, arm.Settings(FAR, store_key_file=str(file)))
+    with pytest.raises(errors.InputError, match="can't be read"):
+        arm.arm(target, arm.Settings(FAR, store_key_file="/nowhere"))
+    assert not (shop.store / "updates/u1/web1/watchdog.json").exists()
+    file.write_text(f"{key}\n")
+    done = arm.arm(target, arm.Settings(FAR, store_key_file=str(file)))
+    assert done.pid and key.encode() not in Path(f"/proc/{done.pid}/cmdline").read_bytes()
+    shop.update()
+    arm.extend(target, 0.5)
+    until(lambda: shop.state() == before)
+    until(lambda: daemon.watcher(str(shop.store / "updates/u1/web1")) is None)
+    assert not [path for path in shop.store.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+
+
 def test_one_that_was_killed_watches_again_after_an_extension_and_ends_with_a_commit(armable: Shop) -> None:
     shop = armable
     first = arm.arm(shop.target(), arm.Settings(FAR)).pid
     assert first
     os.kill(first, signal.SIGKILL)
-    until(lambda: arm.daemon.watcher(str(shop.store / "updates/u1/web1")) is None)
+    until(lambda: daemon.watcher(str(shop.store / "updates/u1/web1")) is None)
     second = arm.extend(shop.target(), FAR).pid
     assert second and second != first
     process = processes.look(second)
@@ -88,7 +115,7 @@ def test_a_tool_that_does_not_start_is_told_and_nothing_is_armed(
             file.write("echo no Python works here >&2; exit 2\n")
         return path
 
-    monkeypatch.setattr(arm.build, "write", broken)
+    monkeypatch.setattr(build, "write", broken)
     with pytest.raises(errors.WatchdogNotStarted, match="no Python works here"):
         arm.arm(shop.target(), arm.Settings(FAR))
     with pytest.raises(errors.WatchdogNotArmed):
