@@ -14,7 +14,7 @@ import random
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ from ansible_collections.umbra.rollback.tests.faults.attacks import (
 )
 from ansible_collections.umbra.rollback.tests.faults.tracer import Tracer
 from ansible_collections.umbra.rollback.tests.faults.worlds import FileWorld, SqliteWorld, Unrestored, World
-from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import check_sentence
+from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.providers.conformance import (
+    check_sentence,
+    spread,
+)
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import remove
 
-Points = Callable[..., list[int]]
 VERBS = ("create", "drift", "restore", "undo")
 PLANTED = ("hard_link", "temporary")  # of a file that has a name in the tree, its content may be in the store
 ROUNDS = 3  # until what is late is gone
@@ -196,14 +198,21 @@ def test_the_victim_notices(victim: Victim, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_attack_in_every_window(
-    world: Owned, victim: Victim, tracer: Tracer, calls: dict[int, str], points: Points, verb: str, twin: str
+    request: pytest.FixtureRequest,
+    world: Owned,
+    victim: Victim,
+    tracer: Tracer,
+    calls: dict[int, str],
+    verb: str,
+    twin: str,
 ) -> None:
     case = Case(world, verb)
     whole = tracer.run(case.call, UmbraError, meddle=lambda: None)
     assert (whole.status, whole.text) == (0, "")
     strikes = list(product(KINDS, world.names))
     random.Random(verb).shuffle(strikes)
-    for number, at in enumerate(points(whole.calls, verb)):
+    most = request.config.getoption("--points") or whole.calls
+    for number, at in enumerate(spread(whole.calls, most)):
         kind, name = strikes[number % len(strikes)]
         world.go_back()
         attacker = Attacker(world.yard, world.aside, victim)
