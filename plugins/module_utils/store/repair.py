@@ -92,6 +92,8 @@ class Repair:
                 return
 
     def _mend_record(self, update: HostUpdate, name: str) -> None:
+        if name == MANIFEST and update.attempt is not None:
+            return  # a replica counts its attempts by itself
         for replica in self._sources:
             theirs = replica.update(update.update_id)
             with suppress(StoreError):

@@ -76,6 +76,7 @@ class Replicas:
             with self._explained(replica.path), replica.lock("archive", update.update_id, self._wait):
                 old = replica.update(update.update_id)
                 if old.exists():
+                    _refuse_lost(update, old, replica.path)
                     old.archive()
 
     def mirror(self, update: HostUpdate) -> None:
@@ -169,6 +170,16 @@ class Replicas:
                 yield
         except ReplicaUnusable as error:
             self.troubles.append(str(error))
+
+
+def _refuse_lost(ours: HostUpdate, theirs: HostUpdate, path: str) -> None:
+    """Raise ReplicaUnusable where only the replica has an update that may have to go back: what would be shadowed now
+    is the state that it left."""
+    if theirs.state in ("open", "restoring", "failed") and not ours.exists():
+        problem = f"it has update {ours.update_id} {theirs.state}, and the store, which may be a new one, has not"
+        raise ReplicaUnusable(
+            path=path, problem=problem, remedy=f"Go back with `store: {path}` first, or drop it there."
+        )
 
 
 def check_paths(store: str, paths: Iterable[str]) -> None:

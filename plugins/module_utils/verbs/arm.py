@@ -264,7 +264,7 @@ def _start(work: Work, one: Armed) -> int:
     except (UmbraError, OSError, subprocess.TimeoutExpired) as error:
         pid, problem = None, str(error)
     if pid is None:
-        switch.stand_down(work, f"it could not be started: {problem}")
+        switch.stand_down(work, work.update, f"it could not be started: {problem}")
         raise _not_started(update, problem)
     return pid
 
@@ -334,7 +334,7 @@ def disarm(target: Target, force: bool = False) -> Switched:
     """
     with working(target, "disarm") as work:
         before = _to_disarm(work, force)
-        changed = switch.stand_down(work, "disarmed")
+        changed = switch.stand_down(work, work.update, "disarmed")
         if switch.fired(work.update) and force:
             work.update.journal.append(switch.DISARMED, why="disarmed by force after it fired")
             changed = True

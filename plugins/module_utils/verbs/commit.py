@@ -54,7 +54,7 @@ def commit(target: Target, keep_last: int | None, keep_days: float | None) -> Co
         if changed:
             prestage.give_back(work)
             work.update.journal.append("commit")
-        switch.stand_down(work, "committed")
+        switch.stand_down(work, work.update, "committed")
         work.update.forget_secrets()
         work.update.forget_displaced()
         prune.drop_attempts(work, target.update_id)

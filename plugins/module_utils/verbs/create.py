@@ -25,7 +25,7 @@ from ..store.replicas import Replicas, check_paths
 from ..store.store import Store
 from ..store.temporaries import later
 from ..store.update import HostUpdate
-from . import hold, payload, requested
+from . import hold, payload, requested, switch
 from .run import Module, Target, Work, working
 
 REOPENED = ("rolled_back", "undone", "committed")
@@ -239,6 +239,8 @@ def _existing(update: HostUpdate, request: str, store: Store) -> Created | None:
 
 
 def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserve_percent: int) -> Created:
+    if not work.update.exists():
+        hold.release(work.update)  # of a run that was killed before it had shadowed anything
     found, warnings = requested.expand(parsed, work.context, work.store.host)
     if any(item.versioned for item in found):
         warnings += _catch_up(work.store)
@@ -260,6 +262,7 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     warnings += (f"The space of the way back is not held: {unheld}",) if unheld else ()
     work.replicas.make_room(work.update)
     if work.update.state in REOPENED:
+        switch.stand_down(work, work.update, "the update is tried again")
         work.update.archive()
     hold.bring(work.update, work.context.workdir)
     try:

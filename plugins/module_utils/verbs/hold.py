@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ..effort.exert import TIERS
-from ..errors import NoSpace
+from ..errors import NoSpace, StoreCorrupt
 from ..shadow import Shadow
 from ..store import files
 from ..store.update import HostUpdate
@@ -109,6 +109,9 @@ def release(update: HostUpdate, name: str = RESERVE) -> None:
 
 
 def tiers(update: HostUpdate) -> dict[str, str]:
-    """The tier of each resource of `update` that was prestaged, by name."""
-    leases = update.leases().get("leases", [])
+    """The tier of each resource of `update` that was prestaged, by name; none where that can't be read."""
+    try:
+        leases = update.leases().get("leases", [])
+    except StoreCorrupt:
+        return {}
     return {lease["name"]: lease["tier"] for lease in leases if lease["tier"] in TIERS}

@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import StoreMissing, UmbraError
+from ..errors import ManifestForged, ManifestMissing, StoreCorrupt, StoreMissing, UmbraError
+from ..store.replicas import Replicas
 from ..store.store import Store
 from ..store.update import HostUpdate
 from . import hold, payload, rounds, switch
@@ -45,7 +46,7 @@ class Info:
 def from_module(target: Target, module: Module) -> dict[str, Any]:
     """The verb as module umbra.rollback.shadow_info calls it."""
     result = info(target).to_dict()
-    if not (module.params["payload"] and target.update_id):
+    if not (module.params["payload"] and target.update_id) or result["details"]["state"] == "damaged":
         return result
     store = target.open()
     update = store.update(target.update_id)
@@ -64,8 +65,21 @@ def info(target: Target) -> Info:
         if target.update_id:
             raise
         return Info(target.host, str(error.facts["path"]), ())
-    details = _one(store.update(target.update_id)) if target.update_id else None
+    details = _details(target, store) if target.update_id else None
     return Info(target.host, store.path, _all(store), details, store.locks.holder())
+
+
+def _details(target: Target, store: Store) -> dict[str, Any]:
+    update = store.update(target.update_id)
+    try:
+        return _one(update)
+    except ManifestForged:
+        raise
+    except (StoreCorrupt, ManifestMissing) as error:  # the way back takes it from a replica that has it
+        replicas = Replicas(store, target.replicas).reachable()
+        if not any(replica.update(update.update_id).exists() for replica in replicas):
+            raise
+        return {"update_id": update.update_id, "state": "damaged", "problem": str(error)}
 
 
 def _all(store: Store) -> tuple[dict[str, Any], ...]:

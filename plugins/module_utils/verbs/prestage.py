@@ -80,6 +80,7 @@ def prestage(target: Target, budget: Budget, reserve_percent: int = 100) -> Pres
     """
     with working(target, "prestage") as work:
         steps = _steps(work)
+        hold.settle(work.update)
         size = _size(work, reserve_percent, budget)
         changed = hold.held(work.update) != size
         unheld = hold.reserve(work.update, size)

@@ -15,6 +15,7 @@ from ..store import reach
 from ..store.repair import Repair, Repaired
 from ..store.store import Store
 from ..store.update import HostUpdate
+from . import switch
 from .run import HostWork, Module, Target, working_on_host
 
 GRACE = 3600.0  # seconds: a content younger than this may belong to a shadow that is being made
@@ -171,6 +172,7 @@ def _refuse(update: HostUpdate) -> None:
 
 def _drop(work: HostWork, update: HostUpdate) -> None:
     manifest = update.manifest()
+    switch.stand_down(work, update, "the update is dropped")
     for shadow in manifest.shadows:
         work.provider(shadow.type).forget(shadow)
     work.store.drop(update)

@@ -90,8 +90,8 @@ def bring_back(work: Work, request: Request, plan: Plan | None = None) -> Restor
     if plan is not None:
         work.update.save_plan(plan)
     restored = job.run()
-    if restored.state == "rolled_back":
-        switch.stand_down(work, "the update is rolled back")
+    if restored.state in ("rolled_back", "undone"):
+        switch.stand_down(work, work.update, f"the update is {restored.state.replace('_', ' ')}")
     return restored
 
 
@@ -238,8 +238,11 @@ class _Restore:
         """End what still runs of the update. Raises Survivor when that can't be."""
         update = self.update
         self.work.context.progress.phase("ending what still runs of the update")
+        one, problem = switch.readable(update)
+        if problem:
+            self.notes.append(f"What the dead-man switch is armed with can't be read: {problem}")
         try:
-            found = survivors.end(update.update_id, update.host, switch.armed(update))
+            found = survivors.end(update.update_id, update.host, one)
         except FileNotFoundError:
             self.notes.append("There is no /proc, so it is not known whether anything of the update still runs.")
             return

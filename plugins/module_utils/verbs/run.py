@@ -154,7 +154,7 @@ def working(target: Target, verb: str, create: bool = False, saves: bool = True)
         update = work.store.update(target.update_id)
         repair = Repair(work.store, work.replicas)
         if work.replicas.paths:
-            repair.records(update, lost=verb in ("restore", "undo"))
+            repair.records(update, lost=verb in ("restore", "undo", "watchdog"))
         if saves and target.plan is not None and update.exists():
             update.save_plan(target.plan)
         yield Work(work.store, work.context, False, work.replicas, update, target.plan or update.plan(), repair)

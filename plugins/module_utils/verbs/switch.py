@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..context import Context
-from ..errors import WatchdogFired
+from ..errors import StoreCorrupt, StoreFormatUnknown, WatchdogFired
 from ..store.update import HostUpdate
 from ..watchdog import clock, daemon, units
 from ..watchdog.armed import ROLLBACK, SYSTEMD, Armed
 from . import hold
 from .outcome import RESTORED, UNCHANGED, Result
-from .run import Work
+from .run import HostWork
 
 ARMED, DISARMED, FIRED, ENDED = "watchdog-armed", "watchdog-disarmed", "watchdog-fired", "watchdog-ended"  # in journals
 NOTE = "watchdog.left"
@@ -76,14 +76,25 @@ def refuse_fired(update: HostUpdate, verb: str) -> None:
         )  # fmt: skip
 
 
-def stand_down(work: Work, why: str) -> bool:
+def readable(update: HostUpdate) -> tuple[Armed | None, str]:
+    """As `armed`; and what is wrong with it where something is, so that no way back stops because of it.
+
+    Raises StoreError where the store itself can't be read.
+    """
+    try:
+        return armed(update), ""
+    except (StoreCorrupt, StoreFormatUnknown) as error:
+        return None, str(error)
+
+
+def stand_down(work: HostWork, update: HostUpdate, why: str) -> bool:
     """No switch is armed from now on, and whoever watches ends; whether one was. Raises StoreError."""
-    one = armed(work.update)
-    if one is None:
+    one, problem = readable(update)
+    if one is None and not problem:
         return False
-    work.update.journal.append(ENDED if fired(work.update) else DISARMED, why=why)
-    work.update.forget_watchdog()
-    clear(work.context, work.update, one)
+    update.journal.append(ENDED if fired(update) else DISARMED, why=why)
+    update.forget_watchdog()
+    clear(work.context, update, one)
     return True
 
 
@@ -106,8 +117,10 @@ def store_of(update: HostUpdate) -> str:
 
 def told(update: HostUpdate) -> dict[str, Any]:
     """How the switch stands, for results. Raises StoreError."""
-    one, event = armed(update), fired(update)
+    (one, problem), event = readable(update), fired(update)
     told_: dict[str, Any] = {"state": "armed" if one else "fired" if event else "disarmed"}
+    if problem:
+        told_.update(state="damaged", problem=problem)
     if one:
         left = ends(one, notebook(update).read(), clock.boot_id()) - clock.now()
         pid = daemon.watcher(update.path)

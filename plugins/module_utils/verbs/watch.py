@@ -169,8 +169,10 @@ class _Watch:
     def _decide(self, work: Work, why: str) -> bool:
         """With the lock held: what was decided meanwhile counts, and else the way back begins."""
         state = work.update.state
-        if not self._read() or state in ("missing", "committed", "rolled_back"):
-            switch.stand_down(work, f"the update is {state}")
+        if state == "missing":
+            work.update.manifest()  # raises ManifestMissing: that it is lost is no reason to leave things as they are
+        if not self._read() or state in ("committed", "rolled_back") or (self._fired and state == "undone"):
+            switch.stand_down(work, work.update, f"the update is {state}")
             return True
         if not self._fired and self._left() > 0 and (self._why() == "" or state == "restoring"):
             return False  # it was extended meanwhile; or a controller brings it back, and services stand still for it
@@ -187,7 +189,7 @@ class _Watch:
     def _ended(self, work: Work, why: str, restored: Restored) -> bool:
         told = {key: value for key, value in restored.to_dict().items() if key not in ("changed", "waves")}
         if not restored.bad:
-            switch.stand_down(work, "it brought the host back")
+            switch.stand_down(work, work.update, "it brought the host back")
             names = ", ".join(result.name for result in restored.results if result.action == "restored")
             self._say(f"update {restored.update_id} is rolled back: {names or 'nothing had changed'}", notify.CRITICAL)
             self._report("rolled_back", why, told)
@@ -195,7 +197,7 @@ class _Watch:
         self._say(str(told["msg"]), notify.CRITICAL)
         self._report("failed", why, told)
         if self._failures == len(self._pace.failed):
-            switch.stand_down(work, "it could not bring everything back; a person has to")
+            switch.stand_down(work, work.update, "it could not bring everything back; a person has to")
             return True
         self._not_before = clock.now() + self._pace.failed[self._failures]
         self._failures += 1

@@ -19,10 +19,12 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
     ManifestForged,
     ReplicaUnusable,
     StoreCorrupt,
+    StoreError,
     StoreKeyMissing,
 )
+from ansible_collections.umbra.rollback.plugins.module_utils.plan import host_plan
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, prune, restore
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, info, prune, restore
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.outcome import Restored
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import Target
 
@@ -163,11 +165,12 @@ def test_a_replica_of_another_attempt_does_not_help(far: Far) -> None:
     other = Far(far.root / "other")
     other.shadow()
     for shop in (far, other):
-        Store.open(str(shop.store), "web1").update("u1").save_leases({"leases": []})
+        update = Store.open(str(shop.store), "web1").update("u1")
+        update.save_plan(host_plan("u1", "web1", update.manifest().shadows))
     shutil.rmtree(far.replica / "updates")
     shutil.copytree(other.store / "updates", far.replica / "updates")
-    flip(far.store / "updates/u1/web1/leases.json")
-    with pytest.raises(StoreCorrupt, match="leases.json is damaged"):
+    flip(far.store / "updates/u1/web1/plan.json")
+    with pytest.raises(StoreCorrupt, match="plan.json is damaged"):
         far.back()
 
 
@@ -299,6 +302,49 @@ def test_without_a_replica_a_journal_that_was_moved_away_loses_nothing(shop: Sho
 
 
 # --- commit and prune
+
+
+def test_an_open_update_that_the_store_lost_is_not_shadowed_anew_over_that_of_the_replica(far: Far) -> None:
+    """What is there now is the state that the update left."""
+    far.shadow()
+    before = far.state()
+    far.update()
+    shutil.rmtree(far.store)
+    with pytest.raises(ReplicaUnusable, match="Go back with `store: "):
+        far.shadow()
+    assert far.back(store=str(far.replica)).state == "rolled_back"
+    assert far.state() == before
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_update_whose_manifest_a_replica_has_is_damaged_and_not_missing(far: Far, lost: bool) -> None:
+    """So that the playbook goes back, which mends it."""
+    far.shadow()
+    manifest = far.store / "updates/u1/web1/manifest.json"
+    if lost:
+        manifest.unlink()
+    else:
+        flip(manifest)
+    assert info.info(far.later()).details["state"] == "damaged"  # type: ignore[index]
+    far.update()
+    assert far.back().state == "rolled_back"
+    shutil.rmtree(far.replica)
+    manifest.unlink()
+    with pytest.raises(StoreError):
+        info.info(far.later())
+
+
+def test_an_earlier_attempt_is_not_mended_with_the_present_one(far: Far) -> None:
+    far.shadow()
+    far.update()
+    far.back()
+    far.update_again()
+    far.shadow()
+    manifest = far.store / "updates/u1/web1~1/manifest.json"
+    flip(manifest)
+    damaged = manifest.read_bytes()
+    prune.prune(far.later(update_id=""), prune.Request(repair=True, garbage=False))
+    assert manifest.read_bytes() == damaged
 
 
 def test_a_commit_lets_go_of_the_same_there(far: Far) -> None:

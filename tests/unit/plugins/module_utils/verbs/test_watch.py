@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, restore, switch, watch
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, info, restore, switch, watch
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import clock, daemon
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Armed, Check, Hook
@@ -308,6 +308,17 @@ def test_a_way_back_that_can_t_begin_is_tried_again(broken: tuple[Shop, dict[str
         shutil.rmtree(packs, ignore_errors=True)
         away.rename(packs)
     assert shop.state() == before and len(fired(shop)) == 1
+
+
+def test_a_switch_that_can_t_be_read_keeps_nobody_from_going_back(broken: tuple[Shop, dict[str, Any]]) -> None:
+    shop, before = broken
+    armed(shop, 1000.0)
+    path = shop.store / "updates/u1/web1/watchdog.json"
+    path.write_bytes(path.read_bytes().replace(b"daemon", b"doemon"))
+    assert info.info(shop.target()).details["watchdog"]["state"] == "damaged"  # type: ignore[index]
+    done = shop.restore()
+    assert shop.state() == before and any("dead-man switch" in note for note in done.notes)
+    assert not path.exists()
 
 
 def test_one_that_fired_in_vain_can_be_disarmed_by_force(broken: tuple[Shop, dict[str, Any]]) -> None:
