@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import canonical
 from ..context import Context
-from ..errors import StoreError, UmbraError
+from ..errors import NoSpace, StoreError, UmbraError
 from ..store import files
 from ..store.update import HostUpdate
 from ..watchdog import clock, daemon, notify, units
@@ -154,7 +154,6 @@ class _Watch:
 
     def _go_back(self, why: str) -> bool:
         """Take the host's lock and go back; whether that is the end of this switch."""
-        hold.release(self._update, switch.SPARE)
         target = replace(self._target, lock_timeout=self._pace.lock)
         try:
             with working(target, "watchdog") as work:
@@ -178,13 +177,22 @@ class _Watch:
             return False  # it was extended meanwhile; or a controller brings it back, and services stand still for it
         why = self._fired or why
         if not self._fired:
+            self._note_fired(work, why)
             self._fired = why
-            work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
             self._say(f"fired: {why}; update {work.update.update_id} goes back", notify.CRITICAL)
             self._report("fired", why, {})
         attempts = self._armed.max_attempts if self._armed else 3
         restored = restore.bring_back(work, restore.Request(max_attempts=attempts))
         return self._ended(work, why, restored)
+
+    def _note_fired(self, work: Work, why: str) -> None:
+        """It is on disk, in the room that was held for it, and if that is taken in that of the way back."""
+        hold.release(work.update, switch.SPARE)
+        try:
+            work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
+        except NoSpace:
+            hold.release(work.update)
+            work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
 
     def _ended(self, work: Work, why: str, restored: Restored) -> bool:
         told = {key: value for key, value in restored.to_dict().items() if key not in ("changed", "waves")}
