@@ -48,13 +48,13 @@ def all_now() -> dict[int, Process]:
 
 
 def look(pid: int) -> Process | None:
-    """One process, or None when there is none (any more)."""
+    """One process, or None when there is none (any more), or it is hidden from us."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
             stat = file.read().decode("utf-8", "replace")
         with open(f"{PROC}/{pid}/cmdline", "rb") as file:
             words = file.read().decode("utf-8", "replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last: /proc with hidepid, and not root
         return None
     comm, fields = stat.partition("(")[2].rpartition(")")[0], stat.rpartition(")")[2].split()
     argv = tuple(words.rstrip("\0").split("\0")) if words else ()

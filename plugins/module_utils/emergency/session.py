@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .screen import BOLD, RED, Screen
 
 DONE, INCOMPLETE, REFUSED, BUSY = 0, 1, 2, 3
 LOCK_SECONDS = 5.0  # for whoever holds it for a moment; whoever works longer is shown
+CHANGING = ("restore", "undo", "commit")
 AGAIN = ("store", "host", "store_key_file")  # options that are to be typed again
 
 # What to type, where the message of an error speaks of playbooks.
@@ -69,7 +71,14 @@ class Session:
     @cached_property
     def host(self) -> str:
         """The name below which this host's shadows lie. Raises InputError, StoreError."""
-        return facts.choose_host(self.store, self.options.get("host"))
+        chosen = facts.choose_host(self.store, self.options.get("host"))
+        if self.command not in CHANGING:  # those say it where they ask
+            self.screen.lines(self._strange(chosen))
+        return chosen
+
+    def _strange(self, host: str) -> list[str]:
+        """What to know where this host calls itself otherwise, and nobody typed which host it is."""
+        return [] if "host" in self.options else show.strange(host, os.uname().nodename)
 
     @property
     def update_id(self) -> str:
@@ -109,9 +118,10 @@ class Session:
     def agreed(self, lines: Iterable[str]) -> bool:
         """Whether to go on: asked where a person sits at a terminal, unless --yes was typed."""
         if self.options.get("yes") or self.stdin is None or not self.stdin.isatty():
+            self.screen.lines(self._strange(self.host))
             return True
         screen = self.screen if self.screen.seen else self.errors
-        screen.lines(lines)
+        screen.lines([*self._strange(self.host), *lines])
         screen.raw("Go on? [y/N] ")
         if self.stdin.readline().strip().lower() in ("y", "yes"):
             return True

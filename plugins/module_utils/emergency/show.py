@@ -119,6 +119,13 @@ def elsewhere(found: Mapping[str, Any]) -> list[str]:
     return [f"On other hosts, and to be brought back there first: {', '.join(remote)}."]
 
 
+def strange(host: str, here: str) -> list[str]:
+    """That the shadows of `host` may be another's, where this one calls itself `here`; nothing if that is alike."""
+    if host.partition(".")[0] == here.partition(".")[0]:
+        return []
+    return [f"This host calls itself {here}; these are the shadows of {host}."]
+
+
 def restore_question(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """What a restore is about to do."""
     steps = [step for step in found["steps"] if not names or step["name"] in names]

@@ -110,8 +110,8 @@ def acting_as(who: Identity | None) -> Iterator[None]:
         return
     if before is None:
         _own.root = Identity(0, os.getegid(), tuple(os.getgroups()))
-    _become(who)
     try:
+        _become(who)  # what fails may have gone half the way
         yield
     finally:
         _become(before)
@@ -160,6 +160,6 @@ def _become(who: Identity | None) -> None:
         library.syscall(ctypes.c_long(number), ctypes.c_long(len(groups)), (ctypes.c_uint32 * len(groups))(*groups))
     library.setfsgid(gid)
     library.setfsuid(uid)
-    _own.who = who
     if (library.setfsuid(UNCHANGED), library.setfsgid(UNCHANGED)) != (uid, gid):
         raise OSError(errno.EPERM, f"root may not act as user {uid} here")
+    _own.who = who

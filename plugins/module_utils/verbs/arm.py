@@ -142,8 +142,8 @@ def arm(target: Target, settings: Settings) -> Switched:
         tool, pythons = _tool(work)
         one = _armed(work, settings, tool, pythons, before)
         warnings += _hold(work.update)
-        pid = _start(work, one)
-        return _switched(work, True, one, pid, before, tuple(warnings))
+        pid, problems = _start(work, one, before)
+        return _switched(work, True, one, pid, before, (*warnings, *problems))
 
 
 def check_arm(target: Target, settings: Settings) -> Switched:
@@ -253,8 +253,12 @@ def _hold(update: HostUpdate) -> list[str]:
     return [f"The switch holds no space for its journal: {unheld}"] if unheld else []
 
 
-def _start(work: Work, one: Armed) -> int:
-    """Save it, and have it watched; the pid of who does. Raises WatchdogNotStarted: then nothing is armed."""
+def _start(work: Work, one: Armed, before: Armed | None) -> tuple[int, tuple[str, ...]]:
+    """Save it, and have it watched; the pid of who does, and warnings.
+
+    Raises WatchdogNotStarted: then nothing is armed. Who watched `before` takes what was saved, so that what fails
+    beside him is no reason to disarm a live switch.
+    """
     update = work.update
     update.save_watchdog(one.to_dict())
     update.journal.append(switch.ARMED, seconds=one.seconds, mode=one.mode)
@@ -262,11 +266,20 @@ def _start(work: Work, one: Armed) -> int:
         pid = _watched(work, one)
         problem = daemon.said(update.path) or f"nobody watches after {START_SECONDS:.0f} s"
     except (UmbraError, OSError, subprocess.TimeoutExpired) as error:
-        pid, problem = None, str(error)
+        pid, problem = _still_watched(update, before), str(error)
+        if pid is not None:
+            return pid, (f"The switch is watched as before, but not all of it could be renewed: {problem}",)
     if pid is None:
         switch.stand_down(work, work.update, f"it could not be started: {problem}")
         raise _not_started(update, problem)
-    return pid
+    return pid, ()
+
+
+def _still_watched(update: HostUpdate, before: Armed | None) -> int | None:
+    try:
+        return daemon.watcher(update.path) if before else None
+    except OSError:
+        return None  # then nobody can tell
 
 
 def _watched(work: Work, one: Armed) -> int | None:
@@ -276,7 +289,8 @@ def _watched(work: Work, one: Armed) -> int | None:
     if one.store_key_file:
         argv += ["--store-key-file", one.store_key_file]
     if one.mode == SYSTEMD:
-        units.install(work.context, one.unit, one.update_id, argv)
+        if daemon.watcher(update.path) is None or not units.installed(one.unit, one.update_id, argv):
+            units.install(work.context, one.unit, one.update_id, argv)
     elif daemon.watcher(update.path) is None:
         daemon.start([*argv, "--daemon"], update.path)
     until = time.monotonic() + START_SECONDS
@@ -302,7 +316,8 @@ def extend(target: Target, seconds: float) -> Switched:
     with working(target, "extend") as work:
         before = _to_extend(work)
         one = _extended(before, seconds)
-        return _switched(work, True, one, _start(work, one), before, ())  # should somebody have ended who watched
+        pid, problems = _start(work, one, before)  # should somebody have ended who watched
+        return _switched(work, True, one, pid, before, problems)
 
 
 def check_extend(target: Target, seconds: float) -> Switched:
@@ -345,7 +360,8 @@ def check_disarm(target: Target, force: bool = False) -> Switched:
     """What `disarm` would do."""
     with looking(target) as work:
         before = _to_disarm(work, force)
-        return _switched(work, before is not None, None, None, before, ())
+        changed = before is not None or (force and switch.fired(work.update) is not None)
+        return _switched(work, changed, None, None, before, ())
 
 
 def _to_disarm(work: Work, force: bool) -> Armed | None:

@@ -5,8 +5,8 @@
 
 Killing the wrong process is worse than to miss one, so that only this counts: a module of Ansible, and what descends
 from it, that carries this update's mark (MARK in its environment, which the guard sets), or that has no mark, came
-after the switch was armed, and has the same origin as what armed it. A service that the update started is none: its
-parent is process 1, or systemd's.
+after the switch was armed, and has the same known origin as what armed it. A service that the update started is none:
+its parent is process 1, or systemd's.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ROUNDS = 20  # so often new children of what was stopped are looked for
 _MODULE = re.compile(r"(^|/)AnsiballZ_|/ansible-tmp-[0-9.]+-[0-9]+-[0-9]+(/|$)")
 _RUNS_MODULES = re.compile(r"(ba|da|a|k|z)?sh|python[0-9.]*|perl|ruby")
 _PYTHON = re.compile(r"(platform-)?python[0-9.]*")
+_KNOWN = ("ssh", "local")  # origins that tell one playbook from another
 _CONTROLLER = "ansible"  # how the names of the controller's processes begin
 
 
@@ -147,7 +148,7 @@ def _why(process: Process, among: Mapping[int, Process], mark: str, armed: Armed
     if armed is None or armed.boot != clock.boot_id() or process.start < clock.ticks(armed.begun):
         return ""
     where = _origin(process, among)
-    if where != armed.origin or where[0] == "local" and _is_attended(process, among):
+    if where[0] not in _KNOWN or where != armed.origin or where[0] == "local" and _is_attended(process, among):
         return ""
     return "it is a module of Ansible that came after the switch was armed, from where that was armed"
 

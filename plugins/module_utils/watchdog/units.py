@@ -87,6 +87,18 @@ def texts(unit: str, update_id: str, argv: Sequence[str]) -> dict[str, str]:
     }
 
 
+def installed(unit: str, update_id: str, argv: Sequence[str]) -> bool:
+    """Whether both are written and enabled, and would be written the same now. Raises OSError."""
+    for file, text in texts(unit, update_id, argv).items():
+        try:
+            written = files.read(os.path.join(DIRECTORY, file))
+        except FileNotFoundError:
+            return False
+        if written != text.encode() or not os.path.islink(os.path.join(WANTS, file)):
+            return False
+    return True
+
+
 def install(context: Context, unit: str, update_id: str, argv: Sequence[str]) -> None:
     """Write and enable both, and start them. Raises CommandFailed, OSError."""
     for file, text in texts(unit, update_id, argv).items():

@@ -245,6 +245,18 @@ def test_a_store_of_several_hosts_asks_which(shop: Shop) -> None:
     assert "Update u3 is open" in call(shop)  # the same host, as the inventory calls it
 
 
+def test_whose_shadows_they_are_is_said_where_this_host_calls_itself_otherwise(shop: Shop) -> None:
+    shop.shadow()
+    shop.update()
+    here = os.uname().nodename
+    told = f"This host calls itself {here}; these are the shadows of web1.\n"
+    for command in (["status"], ["list"], ["plan", "u1"], ["restore", "u1"], ["undo", "u1"], ["commit", "u1"]):
+        assert call(shop, *command).startswith(told)
+        assert told not in call(shop, "status", "--host", "web1")
+    create.create(shop.target("u2", f"{here}.example.org"), shop.resources())
+    assert "calls itself" not in call(shop, "list")
+
+
 def break_format(shop: Shop) -> None:
     (shop.store / "FORMAT").write_text("umbra-store 99\n")
 

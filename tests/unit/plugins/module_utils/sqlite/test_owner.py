@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +29,8 @@ from ansible_collections.umbra.rollback.tests.unit.support.contents import Memor
 
 pytestmark = root_only
 USER = 1234  # has no name here
+CAP_SETUID = 7
+LIBRARY = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture
@@ -44,6 +48,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def provider(tmp_path: Path) -> SqliteProvider:
     (tmp_path / "work").mkdir()
     return SqliteProvider(Context("u1", "web1", str(tmp_path / "work")))
+
+
+def drop(capability: int) -> None:
+    """Let this thread be without it: capset(2), version 3, effective, permitted and inheritable, in two halves."""
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert LIBRARY.capget(header, data) == 0
+    data[0] &= ~(1 << capability)
+    assert LIBRARY.capset(header, data) == 0
 
 
 def resource(path: Path) -> Resource:
@@ -87,6 +99,28 @@ def test_roots_groups_are_not_the_users(tmp_path: Path, place: Path) -> None:
     with owner.acting_as(owner.identity(NOBODY)):
         assert 0 not in os.getgroups()
     assert os.getgroups() == before
+
+
+def test_where_root_may_become_nobody_it_is_refused_each_time_and_it_stays_root(place: Path) -> None:
+    """In a thread without CAP_SETUID, as root is in some containers."""
+    found: list[object] = []
+
+    def work() -> None:
+        before = os.getgroups()
+        drop(CAP_SETUID)
+        for dummy in range(2):
+            try:
+                with owner.acting_as(owner.identity(USER)):
+                    found.append("the body ran")
+            except PermissionError as error:
+                found.append(str(error))
+        found.append(os.getgroups() == before)
+        found.append(LIBRARY.setfsgid(-1) == os.getegid())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [f"[Errno 1] root may not act as user {USER} here"] * 2 + [True, True]
 
 
 def test_a_users_database_goes_there_and_back(place: Path, provider: SqliteProvider) -> None:

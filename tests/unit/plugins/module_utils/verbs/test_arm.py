@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors, processes
 from ansible_collections.umbra.rollback.plugins.module_utils.emergency import build
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, create, info
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, create, info, switch
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import daemon, units
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Check, Hook
 
@@ -120,6 +121,41 @@ def test_a_tool_that_does_not_start_is_told_and_nothing_is_armed(
         arm.arm(shop.target(), arm.Settings(FAR))
     with pytest.raises(errors.WatchdogNotArmed):
         arm.extend(shop.target(), FAR)
+
+
+def test_what_fails_when_it_is_armed_anew_does_not_disarm_who_watches(
+    armable: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """systemd is asked for units in a directory that it does not know, or does not run."""
+    first = arm.arm(armable.target(), arm.Settings(FAR)).pid
+    monkeypatch.setattr(units, "here", lambda: True)
+    monkeypatch.setattr(units, "DIRECTORY", str(tmp_path / "units"))
+    monkeypatch.setattr(units, "WANTS", str(tmp_path / "units/wants"))
+    (tmp_path / "units").mkdir()
+    done = arm.arm(armable.target(), arm.Settings(FAR / 2))
+    assert first and (done.pid, done.to_dict()["state"]) == (first, "armed")
+    assert "is watched as before, but not all of it could be renewed" in done.warnings[-1]
+    assert arm.check_extend(armable.target(), 1.0).before == done.armed
+    done = arm.extend(armable.target(), FAR)  # now the units are there, and somebody watches
+    assert (done.pid, done.warnings) == (first, ())
+    unit = tmp_path / "units" / f"{done.armed.unit}.timer"  # type: ignore[union-attr]
+    unit.write_text("another's\n")
+    assert arm.extend(armable.target(), FAR).warnings and unit.read_text() != "another's\n"
+    os.kill(first, signal.SIGKILL)
+    until(lambda: daemon.watcher(str(armable.store / "updates/u1/web1")) is None)
+    with pytest.raises(errors.WatchdogNotStarted):
+        arm.extend(armable.target(), FAR)
+    assert not arm.check_disarm(armable.target()).changed
+
+
+def test_check_mode_tells_that_one_which_fired_would_be_disarmed_by_force(shop: Shop) -> None:
+    shop.shadow()
+    with working(shop.target(), "fire") as work:
+        work.update.journal.append(switch.FIRED, why="its deadline passed")
+    assert arm.check_disarm(shop.target(), force=True).changed
+    assert arm.disarm(shop.target(), force=True).changed
+    assert not arm.check_disarm(shop.target(), force=True).changed
+    assert not arm.disarm(shop.target(), force=True).changed
 
 
 def test_check_mode_touches_nothing_and_says_what_would_be(shop: Shop) -> None:

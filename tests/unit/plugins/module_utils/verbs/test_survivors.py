@@ -33,7 +33,14 @@ import subprocess, sys
 command = 'while [ ! -e "$1/go" ]; do sleep 0.05; done; echo late > "$1/written"'
 subprocess.run(["/bin/sh", "-c", command, "sh", sys.argv[1]])
 """
+CLIENT = "192.0.2.7"
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + MODULE
+
+
+def lasting(those: list[processes.Process]) -> list[processes.Process]:
+    """Without those that last for a moment: the command looks, and sleeps, over and over, and is itself before that."""
+    argvs = {one.pid: one.argv for one in those}
+    return [one for one in those if one.argv[:1] != ("sleep",) and one.argv != argvs.get(one.parent)]
 
 
 class World:
@@ -49,12 +56,13 @@ class World:
         """Start a module as Ansible does without pipelining; its pid."""
         path = self.tmp / name
         path.write_text(text)
-        return self.start([sys.executable, str(path), str(self.root)], **environment)
+        return self.start([sys.executable, str(path), str(self.root)], subprocess.DEVNULL, **environment)
 
     def start(self, argv: list[str], stdin: int = subprocess.DEVNULL, **environment: str) -> int:
         """Start something whose parent is gone; its pid."""
         script = 'exec 3<&0; "$@" <&3 3<&- >/dev/null 2>&1 & echo $!'
-        env = {"PATH": os.environ["PATH"], **environment}
+        connection = f"{CLIENT} 50022 192.0.2.1 22"
+        env = {"PATH": os.environ["PATH"], "SSH_CONNECTION": connection, **environment}
         done = subprocess.run(
             ["/bin/sh", "-c", script, "sh", *argv], env=env, stdin=stdin, stdout=subprocess.PIPE, check=True, text=True
         )
@@ -69,7 +77,7 @@ class World:
         end = time.monotonic() + IN_TIME
         while True:
             among = processes.all_now()
-            tree = [one for one in processes.with_descendants([among[pid]], among) if one.argv[:1] != ("sleep",)]
+            tree = lasting(processes.with_descendants([among[pid]], among))
             if any("sh" in one.argv for one in tree):
                 return tree
             assert time.monotonic() < end
@@ -95,13 +103,13 @@ def world(tmp_path: Path) -> Iterator[World]:
 def armed(**facts: Any) -> Armed:
     """A switch that was armed just now by what has the origin of the orphans below."""
     now = clock.now()
-    common = {"stamp": "1", "seconds": 60.0, "ends": now + 60.0, "mode": "daemon", "origin": ("other", "")}
+    common = {"stamp": "1", "seconds": 60.0, "ends": now + 60.0, "mode": "daemon", "origin": ("ssh", CLIENT)}
     return Armed("u1", "web1", **{"boot": clock.boot_id(), "begun": now - 0.02, **common, **facts})
 
 
 def pids(found: list[survivors.Found]) -> set[int]:
-    """Without those that last for a moment: the command looks, and sleeps, over and over."""
-    return {one.process.pid for one in found if one.process.argv[:1] != ("sleep",)}
+    """Of those that last."""
+    return {one.pid for one in lasting([one.process for one in found])}
 
 
 def alive(those: list[processes.Process]) -> list[int]:
@@ -141,7 +149,8 @@ NOT_OURS: list[tuple[str, Callable[[], Armed | None]]] = [
     ("no switch is armed", lambda: None),
     ("it came before the switch", lambda: armed(begun=clock.now() + 3600.0)),
     ("another boot", lambda: armed(boot="an earlier one")),
-    ("armed over SSH from elsewhere", lambda: armed(origin=("ssh", "192.0.2.7"))),
+    ("armed over SSH from elsewhere", lambda: armed(origin=("ssh", "192.0.2.9"))),
+    ("armed from nobody knows where", lambda: armed(origin=("other", ""))),
     ("armed by a controller on this machine", lambda: armed(origin=("local", "0" * 64))),
 ]
 
@@ -155,9 +164,16 @@ def test_what_does_not_belong_to_the_update_is_left_alone(
     assert len(alive(tree)) == len(tree)
 
 
+def test_two_that_come_from_nobody_knows_where_have_nothing_in_common(world: World) -> None:
+    """As modules do that `docker exec` or chroot starts, whose playbook may be another."""
+    tree = world.settle(world.module(SSH_CONNECTION=""))
+    assert not survivors.end("u1", "web1", armed(origin=("other", "")))
+    assert len(alive(tree)) == len(tree)
+
+
 def test_a_module_that_comes_over_ssh_counts_by_its_client(world: World) -> None:
-    switch = armed(origin=("ssh", "192.0.2.7"))
-    tree = world.settle(world.module(SSH_CONNECTION="192.0.2.7 50022 192.0.2.1 22"))
+    switch = armed()
+    tree = world.settle(world.module())
     world.settle(world.module(name="AnsiballZ_other.py", SSH_CONNECTION="192.0.2.8 50022 192.0.2.1 22"))
     assert pids(survivors.find("u1", "web1", switch)) == {one.pid for one in tree}
 
