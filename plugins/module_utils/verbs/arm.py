@@ -143,7 +143,8 @@ def arm(target: Target, settings: Settings) -> Switched:
         one = _armed(work, settings, tool, pythons, before)
         warnings += _hold(work.update)
         pid, problems = _start(work, one, before)
-        return _switched(work, True, one, pid, before, (*warnings, *problems))
+        work.replicas.follow(work.update)  # the journal's new line
+        return _switched(work, True, one, pid, before, (*warnings, *problems, *work.replicas.troubles))
 
 
 def check_arm(target: Target, settings: Settings) -> Switched:
@@ -317,7 +318,8 @@ def extend(target: Target, seconds: float) -> Switched:
         before = _to_extend(work)
         one = _extended(before, seconds)
         pid, problems = _start(work, one, before)  # should somebody have ended who watched
-        return _switched(work, True, one, pid, before, problems)
+        work.replicas.follow(work.update)
+        return _switched(work, True, one, pid, before, (*problems, *work.replicas.troubles))
 
 
 def check_extend(target: Target, seconds: float) -> Switched:

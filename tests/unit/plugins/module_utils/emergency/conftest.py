@@ -32,7 +32,8 @@ class Tool:
 
     def start(self, *arguments: str, prefix: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
         """Begin it with no environment at all, in another directory, with nobody at the keyboard."""
-        given = {"env": {}, "cwd": "/", "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+        given: dict[str, Any] = {"env": {}, "cwd": "/", "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        given.update(text=True, preexec_fn=heed_interrupts)
         return subprocess.Popen([*prefix, self.path, *arguments], **{**given, "stderr": subprocess.PIPE, **options})
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,11 @@ class Tool:
         finally:
             process.kill()
             process.communicate()
+
+
+def heed_interrupts() -> None:
+    """As at a terminal, though these very tests may run in the background, where interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:

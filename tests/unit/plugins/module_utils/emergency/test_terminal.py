@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pytest
 
-from .conftest import PATIENCE, Tool, let_go, wait_for
+from .conftest import PATIENCE, Tool, heed_interrupts, let_go, wait_for
 
 ESCAPE = "\033["
 
@@ -64,6 +64,7 @@ def terminal(tool: Tool, *arguments: str, out: IO[str] | None = None, **environm
     options: dict[str, Any] = {"stdin": slave, "stdout": out or slave, "stderr": slave, "cwd": "/"}
 
     def own() -> None:
+        heed_interrupts()
         os.setsid()
         os.close(os.open(os.ttyname(slave), os.O_RDWR))  # the first terminal that is opened controls the session
 
@@ -135,7 +136,7 @@ def test_no_colour_where_none_is_wanted(slow_tool: Tool, environment: dict[str, 
     with terminal(slow_tool, "restore", "u1", "--yes", **environment) as screen:
         assert screen.ended() == 0
         assert ESCAPE + "32m" not in screen.seen
-        assert (ESCAPE in screen.seen) == ("TERM" not in environment)
+        assert ESCAPE not in screen.seen or "TERM" not in environment  # where it is quick, it draws once
         assert ("restoring config, wave 1 of 2\n" in screen.seen) == ("TERM" in environment)
 
 
