@@ -40,7 +40,7 @@ class Victim:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir()
-        with closing(sqlite3.connect(path / "it")) as connection, connection:
+        with closing(sqlite3.connect(path / "it")) as opened, opened as connection:
             connection.execute("create table secrets (text)")
             connection.execute("insert into secrets values ('what only the victim has')")
         for name in _FILES[1:]:

@@ -62,9 +62,9 @@ class Screen:
         size = shutil.get_terminal_size()
         width, room = max(LEAST_WIDTH, size.columns) - 1, max(2, size.lines - 2)
         shown = list(bars) if len(bars) <= room - 1 else _most_active(bars, room - 2)
-        names = max((len(bar.name) for bar in shown), default=0)
+        names = max((len(one.name) for one in shown), default=0)
         names = min(names, max(8, width - BAR - 30))
-        lines = [self._bar(bar, names, width) for bar in shown]
+        lines = [self._bar(one, names, width) for one in shown]
         if len(shown) < len(bars):
             lines.append(f"... and {len(bars) - len(shown)} more")
         lines.append(clean_line(foot)[:width])
@@ -75,11 +75,11 @@ class Screen:
         """Leave the block as it is; what is printed from now on comes below it."""
         self._drawn = 0
 
-    def _bar(self, bar: Bar, names: int, width: int) -> str:
-        full = int(BAR * min(1.0, max(0.0, bar.share)))
-        name = bar.name if len(bar.name) <= names else bar.name[: names - 3] + "..."
-        line = f"{name:{names}}  [{'#' * full}{'-' * (BAR - full)}] {int(100 * bar.share):3} %  {clean(bar.text)}"
-        return self._coloured(line[:width], bar.colour)
+    def _bar(self, one: Bar, names: int, width: int) -> str:
+        full = int(BAR * min(1.0, max(0.0, one.share)))
+        name = one.name if len(one.name) <= names else one.name[: names - 3] + "..."
+        line = f"{name:{names}}  [{'#' * full}{'-' * (BAR - full)}] {int(100 * one.share):3} %  {clean(one.text)}"
+        return self._coloured(line[:width], one.colour)
 
     def _erase(self) -> str:
         drawn, self._drawn = self._drawn, 0

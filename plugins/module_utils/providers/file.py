@@ -145,7 +145,8 @@ class FileProvider(Provider):
 
     def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
         """Each file is there twice for a moment; and those that are gone take whole blocks when they come back."""
-        return max(max(sizes(contents.get(shadow.roots[0].digest)), default=0), shadow.items * BLOCK)
+        largest = max(sizes(contents.get(shadow.roots[0].digest)), default=0)
+        return max(largest, shadow.items * BLOCK)
 
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """As `create`, of whatever is there: nothing, or what something still writes to."""

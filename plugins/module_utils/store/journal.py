@@ -125,7 +125,7 @@ class Journal:
         """All events, oldest first; each has `event` and `time`. Raises JournalDamaged, StoreKeyMissing, StoreError."""
         found, problem = self.sound()
         if isinstance(problem, (ManifestForged, StoreKeyMissing)):
-            raise problem
+            raise problem  # pylint: disable=raising-bad-type  # it was looked at
         if problem is not None:
             raise JournalDamaged(path=problem.facts["path"], problem=problem.facts["problem"])
         return list(found.values())

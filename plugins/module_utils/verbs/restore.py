@@ -242,7 +242,7 @@ class _Restore:
         if problem:
             self.notes.append(f"What the dead-man switch is armed with can't be read: {problem}")
         try:
-            found = survivors.end(update.update_id, update.host, one)
+            found = survivors.end(update.update_id, update.host, one, self.work.store.path)
         except FileNotFoundError:
             self.notes.append("There is no /proc, so it is not known whether anything of the update still runs.")
             return

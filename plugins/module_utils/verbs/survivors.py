@@ -27,7 +27,7 @@ from ..processes import Process
 from ..watchdog import clock
 from ..watchdog.armed import Armed
 
-MARK = "UMBRA_ROLLBACK_UPDATE"  # <update_id>/<host>, in the environment of the update's tasks
+MARK = "UMBRA_ROLLBACK_UPDATE"  # <update_id>/<host>@<store>, in the environment of the update's tasks
 TERM_SECONDS, KILL_SECONDS = 5.0, 10.0
 POLL = 0.05
 ROUNDS = 20  # so often new children of what was stopped are looked for
@@ -57,7 +57,7 @@ def origin() -> tuple[str, str]:
     return _origin(me, among) if me else ("other", "")
 
 
-def find(update_id: str, host: str, armed: Armed | None) -> list[Found]:
+def find(update_id: str, host: str, armed: Armed | None, store: str = "") -> list[Found]:
     """What still runs of the update; `armed` is its switch, if there is one. Raises OSError where there is no /proc."""
     among = processes.all_now()
     spared = _spared(among)
@@ -68,7 +68,7 @@ def find(update_id: str, host: str, armed: Armed | None) -> list[Found]:
         tree = processes.with_descendants([process], among)
         if any(one.pid in spared for one in tree):
             continue  # it is what waits for us
-        why = _why(process, among, f"{update_id}/{host}", armed)
+        why = _why(process, among, f"{update_id}/{host}@{store}", armed)
         if why:
             for one in tree:
                 reason = why if one is process else f"it was started by {process.command} (pid {process.pid})"
@@ -77,11 +77,11 @@ def find(update_id: str, host: str, armed: Armed | None) -> list[Found]:
     return sorted(found.values(), key=lambda one: one.process.pid)
 
 
-def end(update_id: str, host: str, armed: Armed | None) -> list[Found]:
+def end(update_id: str, host: str, armed: Armed | None, store: str = "") -> list[Found]:
     """End what still runs of the update, and say what that was. Raises Survivor when one can't be ended."""
     found: dict[tuple[int, int], Found] = {}
     for dummy in range(ROUNDS):  # until nothing new comes up: what is stopped starts nothing
-        new = [one for one in find(update_id, host, armed) if _key(one.process) not in found]
+        new = [one for one in find(update_id, host, armed, store) if _key(one.process) not in found]
         if not new:
             break
         for one in new:

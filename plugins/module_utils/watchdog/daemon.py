@@ -98,7 +98,7 @@ def start(argv: Sequence[str], directory: str) -> None:
     """
     log = os.open(os.path.join(directory, LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, files.FILE_MODE)
     try:
-        subprocess.Popen(  # pylint: disable=consider-using-with  # it is to outlive this process
+        subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function  # it is to outlive this process
             list(argv),
             cwd="/",
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import encodings.idna  # noqa: F401  # loaded before an update can take it away
+import encodings.idna  # noqa: F401  # pylint: disable=unused-import  # loaded before an update can take it away
 import sys
 import time
 import traceback
@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
             why = watch.watch(target, ready=daemon.close_output if arguments.daemon else None)
         except Exception as error:  # noqa: BLE001  # the edge: a switch that ends by a defect of ours brings nobody back
             notify.log(f"the watcher of {target.update_id} has a defect: {traceback.format_exc()}", notify.CRITICAL)
-            print(f"umbra.rollback has a defect ({type(error).__name__}: {error})", file=sys.stderr, flush=True)
+            sys.stderr.write(f"umbra.rollback has a defect ({type(error).__name__}: {error})\n")
+            sys.stderr.flush()
             time.sleep(DEFECT_PAUSE)
             continue
         notify.log(f"the watcher of update {target.update_id} on {target.host} ends: {why}")

@@ -55,7 +55,7 @@ class Tool:
         """It, at work on the restore of the service, which waits for the file `go`; killed at the end if need be."""
         process = self.start(*arguments, **options)
         try:
-            wait_for(lambda: (self.shop.root / "waiting").exists(), process)
+            wait_for((self.shop.root / "waiting").exists, process)
             yield process
         finally:
             process.kill()

@@ -47,7 +47,7 @@ def test_names_that_begin_alike_are_told_apart(shop: Shop) -> None:
     seen = watch.Watch(update, ["shop", "shop-db"])
     seen.tell("verifying the shadow of shop-db")
     seen.tell("restoring shop-db, wave 1 of 1")
-    assert [(bar.name, bar.share) for bar in seen.bars] == [("shop", 0.0), ("shop-db", 0.5)]
+    assert [(one.name, one.share) for one in seen.bars] == [("shop", 0.0), ("shop-db", 0.5)]
 
 
 def test_many_resources_fit_on_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def resource(path: Path) -> Resource:
 
 
 def make(path: Path, rows: int = 3, user: int = USER) -> Path:
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path)) as opened, opened as connection:
         connection.execute("create table orders (item text)")
         connection.executemany("insert into orders values (?)", [(f"item {number}",) for number in range(rows)])
     os.chown(path, user, user)
@@ -126,7 +126,7 @@ def test_where_root_may_become_nobody_it_is_refused_each_time_and_it_stays_root(
 def test_a_users_database_goes_there_and_back(place: Path, provider: SqliteProvider) -> None:
     path, contents = make(place / "db"), MemoryContents()
     shadow = provider.create(resource(path), None, contents)
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path)) as opened, opened as connection:
         connection.execute("delete from orders")
     assert provider.restore(shadow, contents, MemorySteps()).method == "online"
     assert (rows_of(path), path.stat().st_uid) == (3, USER)
@@ -138,7 +138,7 @@ def test_a_users_database_goes_there_and_back(place: Path, provider: SqliteProvi
 def test_what_the_user_may_not_write_is_replaced(place: Path, provider: SqliteProvider) -> None:
     path, contents = make(place / "db", user=0), MemoryContents()
     shadow = provider.create(resource(path), None, contents)
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path)) as opened, opened as connection:
         connection.execute("delete from orders")
     assert provider.restore(shadow, contents, MemorySteps()).method == "replace"
     assert (rows_of(path), path.stat().st_uid) == (3, 0)

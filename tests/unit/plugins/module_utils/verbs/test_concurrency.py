@@ -244,9 +244,12 @@ def test_a_dead_holder_is_followed_at_once(shop: Shop, where: str) -> None:
         create.create(shop.target(), resources)
         shop.update()
         gate.state.write_text("bad\n")
-        verb: Callable[[], Any] = lambda: back(shop, 0.0)["state"]  # noqa: E731
-    else:
-        verb = lambda: create.create(shop.target(lock_timeout=0.0), resources).changed  # noqa: E731
+
+    def verb() -> Any:
+        if where == "restore":
+            return back(shop, 0.0)["state"]
+        return create.create(shop.target(lock_timeout=0.0), resources).changed
+
     with gate.closed(verb) as other:
         os.kill(other.pid, signal.SIGKILL)
         assert other.end() == {}

@@ -137,9 +137,9 @@ def test_one_that_ignores_a_polite_end_is_killed(world: World, monkeypatch: pyte
 
 
 def test_the_mark_of_the_guard_counts_without_a_switch_and_only_for_its_own_host(world: World) -> None:
-    tree = world.settle(world.module(**{survivors.MARK: "u1/web1"}))
-    for update_id, host in (("u1", "web2"), ("u2", "web1")):
-        assert not survivors.find(update_id, host, armed(begun=0.0))
+    tree = world.settle(world.module(**{survivors.MARK: "u1/web1@"}))
+    for update_id, host, store in (("u1", "web2", ""), ("u2", "web1", ""), ("u1", "web1", "/another")):
+        assert not survivors.find(update_id, host, armed(begun=0.0), store)
     found = survivors.find("u1", "web1", None)
     assert pids(found) == {one.pid for one in tree}
     assert survivors.MARK in found[0].why
@@ -235,7 +235,7 @@ def test_one_that_can_t_be_ended_is_named_and_nothing_is_changed(
     for name in ("TERM_SECONDS", "KILL_SECONDS"):
         monkeypatch.setattr(survivors, name, 0.1)
     monkeypatch.setattr(survivors, "_send", lambda process, number: None)
-    pid = world.module(**{survivors.MARK: "u1/web1"})
+    pid = world.module(**{survivors.MARK: f"u1/web1@{shop.store}"})
     world.settle(pid)
     with pytest.raises(errors.Survivor, match=rf"AnsiballZ_command.py \(pid {pid}: it carries the mark"):
         shop.restore()
@@ -249,7 +249,7 @@ def test_a_restore_ends_them_first_and_says_so(shop: Shop, world: World) -> None
     before = shop.state()
     shop.update()
     late = f"import time\nwhile True:\n    open({str(shop.config / 'late')!r}, 'w').write('late'); time.sleep(0.01)\n"
-    pid = world.module(late, **{survivors.MARK: "u1/web1"})
+    pid = world.module(late, **{survivors.MARK: f"u1/web1@{shop.store}"})
     restored = shop.restore().to_dict()
     assert [one["pid"] for one in restored["ended"]] == [pid] and shop.state() == before
     journal = (shop.store / "updates/u1/web1/journal.jsonl").read_text().splitlines()
