@@ -126,6 +126,8 @@ class World(ABC):
         """As it was when it was saved, but for inodes and ctimes."""
         for place in (self.live, self.store, self.scratch):
             shutil.rmtree(place, ignore_errors=True)
+            if os.path.lexists(place):
+                place.unlink()  # an attack has put something else there
             if (self.saved / place.name).exists():
                 self._copy(self.saved / place.name, place)
         self.scratch.mkdir()
