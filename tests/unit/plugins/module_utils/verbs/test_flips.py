@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One bit, anywhere in a store: a way back refuses and touches nothing, or leads to exactly the state before.
 
-UMBRA_TEST_SEED is another seed (the last byte of a journal is a torn end, which no seed should hit); UMBRA_TEST_FLIPS is
-how many flips each kind of file gets.
+UMBRA_TEST_SEED is another seed (the last byte of a journal is a torn end, which no seed should hit); UMBRA_TEST_FLIPS
+is how many flips each kind of file gets.
 """
 
 from __future__ import annotations
