@@ -62,12 +62,15 @@ class Seal:
         return body
 
     def read(self, data: bytes, place: str, path: str) -> dict[str, Any]:
-        """As `open`, of JSON text."""
+        """As `open`, of JSON text, which has to be as `close` and `canonical.dumps` make it, byte for byte."""
         try:
             raw = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise StoreCorrupt(path=path, problem=f"it is not JSON: {error}") from error
-        return self.open(raw, place, path)
+        body = self.open(raw, place, path)
+        if canonical.dumps(raw) != data.rstrip(b"\n"):  # a flipped bit may leave the value: in 0.1000000000000000055
+            raise StoreCorrupt(path=path, problem="it is not as it was written, though it says the same")
+        return body
 
     def _authentic(self, raw: Mapping[str, Any], text: bytes, path: str) -> None:
         if self._key is None:

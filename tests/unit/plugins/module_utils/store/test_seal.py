@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,23 @@ def test_any_change_is_damage(key: str | None) -> None:
     for raw in raws:
         with pytest.raises(StoreCorrupt):
             seal.open(raw, "here", "/p")
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_every_single_bit_counts_also_where_the_value_stays_the_same(key: str | None) -> None:
+    """The last digit of a time may stand for the same number, and so do both cases of a letter in an escape."""
+    seal = Seal(key)
+    data = canonical.dumps(seal.close({**BODY, "time": 1763896332.1234567, "one": 0.30000000000000004}, "here"))
+    assert seal.read(data + b"\n", "here", "/p")
+    same = 0
+    for number in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[number // 8] ^= 1 << number % 8
+        with pytest.raises(StoreCorrupt):
+            seal.read(bytes(flipped), "here", "/p")
+        with suppress(ValueError):
+            same += json.loads(flipped) == json.loads(data)
+    assert same > 2
 
 
 def test_who_edits_a_record_needs_the_key() -> None:

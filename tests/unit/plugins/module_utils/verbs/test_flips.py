@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One bit, anywhere in a store: a way back refuses and touches nothing, or leads to exactly the state before.
 
-UMBRA_TEST_SEED is another seed (the last byte of a journal is a torn end, which no seed should hit); UMBRA_TEST_FLIPS
-is how many flips each kind of file gets.
+The seed is printed; UMBRA_TEST_SEED repeats a run, UMBRA_TEST_FLIPS is how many flips each kind of file gets.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.verbs.outcome impor
 
 from .conftest import Shop, touched
 
-SEED = int(os.environ.get("UMBRA_TEST_SEED", "4711"))
+SEED = int(os.environ.get("UMBRA_TEST_SEED", time.time_ns() % 1_000_000))
 FLIPS = int(os.environ.get("UMBRA_TEST_FLIPS", "2"))
 HOST = "updates/u1/web1"
 KINDS = [

@@ -367,9 +367,8 @@ def test_a_full_disk_does_not_stop_it(tmp_path: Path) -> None:
         before = shop.state()
         shop.update()
         armed(shop, 0.3)
-        with open(disk / "fill", "wb") as file, pytest.raises(OSError, match="No space"):
+        with open(disk / "fill", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(bytes(1 << 16))
-                file.flush()
         assert watch.watch(shop.target(), QUICK) == "the switch fired"
         assert shop.state() == before
