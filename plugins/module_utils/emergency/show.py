@@ -72,6 +72,19 @@ def standing(one: Mapping[str, Any]) -> list[str]:
         lines.append(f"  set aside  the failed state of {human.count(len(one['displaced']), 'rollback')} (see undo)")
     if one["held_bytes"]:
         lines.append(f"  held       {human.size(one['held_bytes'])} for the way back")
+    return [*lines, *_switch(one.get("watchdog") or {})]
+
+
+def _switch(told: Mapping[str, Any]) -> list[str]:
+    """How the dead-man switch of an update stands, as shadow_info has it; nothing where none was armed."""
+    lines = []
+    if told.get("state") == "armed":
+        watched = "" if told["pid"] is not None else "; but nobody watches it now"
+        lines.append(f"  switch     goes back by itself in {human.duration(told['deadline'])}, unless committed{watched}")
+    elif told.get("state") == "fired":
+        lines.append(f"  switch     fired {told['fired']}, because {human.clean(told['why'])}")
+    if "problem" in told:
+        lines.append(f"  switch     {human.clean(told['problem'])}")
     return lines
 
 
