@@ -77,7 +77,8 @@ def restore(target: Target, request: Request) -> Restored:
     Raises StateRefused, ManifestMissing, ResourceUnknown, StoreLocked, and StoreCorrupt or ContentMissing when a shadow
     that is needed is damaged: then nothing was changed.
     """
-    with working(target, "undo" if request.undo else "restore", saves=False) as work:
+    verb = "undo" if request.undo else "restore"
+    with working(target, verb, saves=False, give_back=hold.release) as work:
         return bring_back(work, request, target.plan)
 
 

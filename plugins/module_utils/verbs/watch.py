@@ -200,7 +200,7 @@ class _Watch:
         """Take the host's lock and go back; whether that is the end of this switch."""
         target = replace(self._target, lock_timeout=self._pace.lock)
         try:
-            with working(target, "watchdog") as work:
+            with working(target, "watchdog", give_back=hold.release) as work:
                 return self._decide(work, why)
         except (UmbraError, OSError) as error:
             self._say(f"the way back of update {target.update_id} can't begin: {error}", notify.CRITICAL)
