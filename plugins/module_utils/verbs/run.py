@@ -21,10 +21,11 @@ from ..providers import registry
 from ..providers.base import Contents, Provider
 from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
+from ..store import files, safety
 from ..store.dry import DryContents
 from ..store.repair import Repair
 from ..store.replicas import Replicas
-from ..store.store import Store
+from ..store.store import Store, default_path
 from ..store.temporaries import later
 from ..store.update import HostUpdate
 
@@ -66,8 +67,19 @@ class Target:
     tell: Callable[[str], None] | None = None
 
     def open(self, create: bool = False) -> Store:
-        """The store. Raises StoreError, InputError."""
-        return Store.open(self.store, self.host, create, self.store_key)
+        """The store, which is made with `create`. Raises StoreError, InputError."""
+        if create:
+            self.refuse_unsafe()
+        store = Store.open(self.store, self.host, create, self.store_key)
+        if create:
+            self.refuse_unsafe()  # somebody else may have been faster, and made it
+        return store
+
+    def refuse_unsafe(self) -> None:
+        """Raise StoreUnsafe where others could exchange the store."""
+        path = os.path.abspath(self.store or default_path())
+        with files.explained(path):
+            safety.refuse(path)
 
 
 @dataclass(frozen=True)
