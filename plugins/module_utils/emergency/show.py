@@ -80,7 +80,9 @@ def _switch(told: Mapping[str, Any]) -> list[str]:
     lines = []
     if told.get("state") == "armed":
         watched = "" if told["pid"] is not None else "; but nobody watches it now"
-        lines.append(f"  switch     goes back by itself in {human.duration(told['deadline'])}, unless committed{watched}")
+        lines.append(
+            f"  switch     goes back by itself in {human.duration(told['deadline'])}, unless committed{watched}"
+        )
     elif told.get("state") == "fired":
         lines.append(f"  switch     fired {told['fired']}, because {human.clean(told['why'])}")
     if "problem" in told:
@@ -130,13 +132,6 @@ def elsewhere(found: Mapping[str, Any]) -> list[str]:
     if not remote:
         return []
     return [f"On other hosts, and to be brought back there first: {', '.join(remote)}."]
-
-
-def strange(host: str, here: str) -> list[str]:
-    """That the shadows of `host` may be another's, where this one calls itself `here`; nothing if that is alike."""
-    if host.partition(".")[0] == here.partition(".")[0]:
-        return []
-    return [f"This host calls itself {here}; these are the shadows of {host}."]
 
 
 def restore_question(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> list[str]:

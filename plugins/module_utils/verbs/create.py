@@ -263,7 +263,8 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     made = [_shadow(work, found[0], allow), *(_shadow(work, item) for item in found[1:])]
     shadows = tuple(one for one, dummy in made)
     secrets = {one.name: secret for one, secret in made if secret}
-    manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request)
+    here = os.uname().nodename
+    manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request, here)
     unheld = hold.reserve(work.update, hold.needed(work, shadows, reserve_percent), work.context.workdir)
     warnings += (f"The space of the way back is not held: {unheld}",) if unheld else ()
     work.replicas.make_room(work.update)

@@ -19,7 +19,9 @@ from ..watchdog.armed import Armed
 ARMED, DISARMED, FIRED, ENDED = "watchdog-armed", "watchdog-disarmed", "watchdog-fired", "watchdog-ended"  # in journals
 UNTOLD = ("checks", "hooks")
 BY_COPY = "The dead-man switch goes by its copy, {name}."
-BY_JOURNAL = "The dead-man switch goes by the journal: its deadline counts, its checks and hooks are lost until it is armed anew."
+BY_JOURNAL = (
+    "The dead-man switch goes by the journal: its deadline counts, checks and hooks are lost until it is armed."
+)
 BY_NOTHING = "Nobody knows until when the dead-man switch is armed: roll the update back, commit it, or arm it anew."
 
 
