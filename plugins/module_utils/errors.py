@@ -78,6 +78,13 @@ class StoreMissing(StoreError):
     code = "store-missing"
 
 
+class StoreUnsafe(StoreError):
+    """The store {path} would not be safe there: {problem}, and could put another store in its place. Nothing was
+    changed. Name a `store` below directories that are root's and that only root may write to, as /var/lib is."""
+
+    code = "store-unsafe"
+
+
 class StoreFormatUnknown(StoreError):
     """{path} says format {found!r}, and this release knows {known!r}: use the release of umbra.rollback that wrote
     it."""

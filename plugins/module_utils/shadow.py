@@ -149,7 +149,7 @@ class Manifest:
     """What one host shadowed for one update: `shadows` in the order in which they were made. `created` as in Shadow.
 
     `request` is the digest of the resources and queries that were asked for, without secrets: equal for the same
-    request.
+    request. `machine` is what the host called itself then ('': nobody noted it).
     """
 
     update_id: str
@@ -158,6 +158,7 @@ class Manifest:
     shadows: tuple[Shadow, ...]
     engine: str
     request: str = ""
+    machine: str = ""
 
     def shadow(self, name: str) -> Shadow | None:
         """The shadow of the resource `name`, or None."""
@@ -182,6 +183,7 @@ class Manifest:
             "created": self.created,
             "engine": self.engine,
             "request": self.request,
+            "machine": self.machine,
             "shadows": [shadow.to_dict() for shadow in self.shadows],
         }
 
@@ -194,6 +196,7 @@ class Manifest:
             raise StoreFormatUnknown(path=path, found=raw.get("format"), known=MANIFEST_FORMAT)
         try:
             shadows = tuple(Shadow.from_dict(shadow) for shadow in raw["shadows"])
-            return cls(raw["update_id"], raw["host"], raw["created"], shadows, raw["engine"], raw["request"])
+            facts = {key: raw[key] for key in ("update_id", "host", "created", "engine", "request")}
+            return cls(**facts, shadows=shadows, machine=str(raw.get("machine", "")))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise StoreCorrupt(path=path, problem=f"it lacks {error}") from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,4 +229,69 @@ def test_a_full_disk_does_not_stop_the_commit_and_it_gives_the_space_back(full: 
     full.commit()
     assert full.is_committed("u1")
     assert _free(disk) > 8 * MIB
+    assert full.unsound() == []
+
+
+def _flip(path: Path) -> None:
+    """In place, so that it needs no block."""
+    with path.open("r+b", buffering=0) as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def _largest(directory: Path) -> Path:
+    return max((path for path in directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+# What of the store is damaged while the disk is full, beside a replica on another one.
+DAMAGES: dict[str, Callable[[Path], Path]] = {
+    "a record": lambda store: store / "updates/u1/web1/manifest.json",
+    "a large content": lambda store: _largest(store / "objects"),
+    "small contents": lambda store: _largest(store / "packs"),
+}
+
+
+def _shadow_with_a_replica(world: World, replica: Path, percent: int) -> None:
+    target = replace(world.target(), replicas=(str(replica),))
+    create.create(target, [{"name": world.name, **world.resource}], reserve_percent=percent)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+@pytest.mark.parametrize("full", ["file"], indirect=True)
+def test_what_is_damaged_on_a_full_disk_is_mended_from_a_replica(
+    full: World, disk: Path, tmp_path: Path, damage: str
+) -> None:
+    """The space that is held is given back before; the update changes half a megabyte."""
+    one = full.state()
+    _shadow_with_a_replica(full, tmp_path / "replica", 100)
+    (full.place / "large").write_bytes(os.urandom(150_000))
+    shutil.rmtree(full.place / "many")
+    fill(disk)
+    _flip(DAMAGES[damage](full.store))
+    done = full.restore()
+    assert done.repaired and full.state() == one
+    assert full.unsound() == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+@pytest.mark.parametrize("full", ["file"], indirect=True)
+def test_where_there_is_no_room_to_mend_it_is_told(full: World, disk: Path, tmp_path: Path, damage: str) -> None:
+    one = full.state()
+    _shadow_with_a_replica(full, tmp_path / "replica", 0)
+    full.update()
+    two = full.state()
+    fill(disk)
+    _flip(DAMAGES[damage](full.store))
+    with pytest.raises((Unrestored, NoSpace)) as caught:
+        full.restore()
+    check_sentence(caught.value)
+    assert "bytes free" in str(caught.value)
+    assert full.state() == two
+    unfill(disk)
+    full.restore()
+    assert full.state() == one
     assert full.unsound() == []

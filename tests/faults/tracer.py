@@ -10,10 +10,12 @@ children are one row of numbers, so that "kill it at call 117" means the same mo
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import subprocess
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -25,6 +27,7 @@ ERRORS = ("ENOSPC", "EIO", "ESTALE", "EDQUOT", "EROFS", "EMFILE", "EINTR")  # wi
 REFUSED = 3  # the call ended with a sentence
 BROKEN = 4  # with a traceback
 PATIENCE = 40.0  # seconds
+MOMENT = 1.0
 CHANGING, READING, NAMING = range(3)  # which calls are counted; NAMING: those that take a name
 
 
@@ -85,7 +88,14 @@ class Tracer:
         os.close(writable)
         told = _Told()
         hangs = threading.Event()
-        watchdog = threading.Timer(PATIENCE, lambda: (hangs.set(), os.kill(child, signal.SIGKILL)))
+
+        def end() -> None:
+            hangs.set()
+            os.kill(child, signal.SIGUSR1)  # it says where it stands
+            time.sleep(MOMENT)
+            os.kill(child, signal.SIGKILL)
+
+        watchdog = threading.Timer(PATIENCE, end)
         watchdog.start()
         meddling = _MEDDLE(meddle) if meddle else _MEDDLE()
         result = self._library.tracer_follow(child, ctypes.c_long(at), error, meddling, ctypes.byref(told))
@@ -106,6 +116,7 @@ class Tracer:
         self, call: Callable[[], object], refusals: type[BaseException], writable: int, counted: int
     ) -> None:
         status = BROKEN
+        faulthandler.register(signal.SIGUSR1, file=writable)
         try:
             for fd in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), fd)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from ..errors import InputError, UmbraError
+from ..errors import InputError, StoreError, UmbraError
 from ..plan import Plan, host_plan
 from ..predict import time
 from ..store.store import Store
@@ -47,13 +48,38 @@ def choose_host(store: str, wanted: str | None) -> str:
         if wanted in hosts or not hosts:
             return wanted
         raise InputError(where=f"--host {wanted}", problem=f"has no shadows. {listed}", remedy="Name one of them.")
-    alike = [host for host in hosts if host.partition(".")[0] == here.partition(".")[0]]
-    for found in ([host for host in hosts if host == here], alike, hosts):
+    alike = [host for host in hosts if _is_alike(host, here)]
+    made_here = [host for host in hosts if _machine(store, host) == here]
+    for found in ([host for host in hosts if host == here], alike, made_here, hosts):
         if len(found) == 1:
             return found[0]
     if not hosts:
         return here
     raise InputError(where="--host", problem=f"is missing. {listed}", remedy=f"Name one; this one calls itself {here}.")
+
+
+def stranger(store: str, host: str) -> str:
+    """What the machine calls itself that the shadows of `host` are of, where that may be another than this one ('?':
+    nobody noted it); '' where it is this one. Raises StoreError."""
+    here = os.uname().nodename
+    machine = _machine(store, host)
+    return "" if _is_alike(host, here) or machine == here else machine or "?"
+
+
+def _is_alike(host: str, here: str) -> bool:
+    return host.partition(".")[0] == here.partition(".")[0]
+
+
+def _machine(store: str, host: str) -> str:
+    """Where the newest shadows of `host` were made that can be read, as that machine called itself."""
+    opened, found = Store.open(store, host), [(0.0, "")]
+    seal = opened.seal.lenient()  # it is but asked which host this is
+    for update in opened.directories(seal, seal):
+        if update.host == host:
+            with suppress(StoreError):
+                manifest = update.manifest()
+                found.append((manifest.created, manifest.machine))
+    return max(found)[1]
 
 
 def busy(store: Store) -> dict[str, Any] | None:

@@ -78,7 +78,18 @@ class Session:
 
     def _strange(self, host: str) -> list[str]:
         """What to know where this host calls itself otherwise, and nobody typed which host it is."""
-        return [] if "host" in self.options else show.strange(host, os.uname().nodename)
+        if "host" in self.options or not facts.stranger(self.store, host):
+            return []
+        return [f"This host calls itself {os.uname().nodename}; these are the shadows of {host}."]
+
+    def _refuse_stranger(self) -> None:
+        """Raise InputError where nobody is asked, and what would be changed may be another host's."""
+        machine = "" if "host" in self.options else facts.stranger(self.store, self.host)
+        if machine:
+            made = "" if machine == "?" else f", made where the host called itself {machine}"
+            problem = f"is missing. This host calls itself {os.uname().nodename}; these are the shadows of {self.host}"
+            remedy = f"Where they are of this very host, type --host {self.host} to say so."
+            raise InputError(where="--host", problem=problem + made, remedy=remedy)
 
     @property
     def update_id(self) -> str:
@@ -116,9 +127,10 @@ class Session:
     # --- what is asked, and said
 
     def agreed(self, lines: Iterable[str]) -> bool:
-        """Whether to go on: asked where a person sits at a terminal, unless --yes was typed."""
+        """Whether to go on: asked where a person sits at a terminal, unless --yes was typed. Raises InputError where
+        nobody is asked whether these shadows are this host's, and somebody has to be."""
         if self.options.get("yes") or self.stdin is None or not self.stdin.isatty():
-            self.screen.lines(self._strange(self.host))
+            self._refuse_stranger()
             return True
         screen = self.screen if self.screen.seen else self.errors
         screen.lines([*self._strange(self.host), *lines])

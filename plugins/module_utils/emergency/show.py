@@ -72,6 +72,21 @@ def standing(one: Mapping[str, Any]) -> list[str]:
         lines.append(f"  set aside  the failed state of {human.count(len(one['displaced']), 'rollback')} (see undo)")
     if one["held_bytes"]:
         lines.append(f"  held       {human.size(one['held_bytes'])} for the way back")
+    return [*lines, *_switch(one.get("watchdog") or {})]
+
+
+def _switch(told: Mapping[str, Any]) -> list[str]:
+    """How the dead-man switch of an update stands, as shadow_info has it; nothing where none was armed."""
+    lines = []
+    if told.get("state") == "armed":
+        watched = "" if told["pid"] is not None else "; but nobody watches it now"
+        lines.append(
+            f"  switch     goes back by itself in {human.duration(told['deadline'])}, unless committed{watched}"
+        )
+    elif told.get("state") == "fired":
+        lines.append(f"  switch     fired {told['fired']}, because {human.clean(told['why'])}")
+    if "problem" in told:
+        lines.append(f"  switch     {human.clean(told['problem'])}")
     return lines
 
 
@@ -117,13 +132,6 @@ def elsewhere(found: Mapping[str, Any]) -> list[str]:
     if not remote:
         return []
     return [f"On other hosts, and to be brought back there first: {', '.join(remote)}."]
-
-
-def strange(host: str, here: str) -> list[str]:
-    """That the shadows of `host` may be another's, where this one calls itself `here`; nothing if that is alike."""
-    if host.partition(".")[0] == here.partition(".")[0]:
-        return []
-    return [f"This host calls itself {here}; these are the shadows of {host}."]
 
 
 def restore_question(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -190,6 +190,8 @@ class SqliteProvider(Provider):
     def _raw(self, resource: Resource, place: Place, contents: Contents) -> Shadow:
         path = place.path
         kept = files.keep(path, contents, place.who)
+        if not kept:  # it went away since it was seen
+            return self._absent(resource)
         with using(place):
             facts = Facts.of(path + next(iter(kept)))
         data = {

@@ -14,6 +14,7 @@ import errno
 import os
 import platform
 import pwd
+import signal
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from ..tree import rootfs
 OVERFLOW = 65534  # nobody's group
 SUFFIXES = ("", "-journal", "-wal", "-shm")
 PAUSE = 0.2  # seconds
+AGAIN = signal.SIGURG  # it never ends a process
 UNCHANGED = -1  # what setfsuid takes for a question
 # setgroups of the C library is for all threads of the process; the call itself is for the thread that makes it.
 _SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "ppc64": 81, "s390x": 206, "armv7l": 206}
@@ -124,8 +126,9 @@ def using(place: Place) -> Iterator[None]:
     if place.who is None:
         yield
         return
-    done = threading.Event()
-    thread = threading.Thread(target=_open_fifos, args=(place.path, done), daemon=True)
+    _have_handler()
+    done, waiting = threading.Event(), (threading.get_ident(), threading.get_native_id())
+    thread = threading.Thread(target=_open_fifos, args=(place.path, done, *waiting), daemon=True)
     thread.start()
     try:
         with acting_as(place.who):
@@ -135,13 +138,34 @@ def using(place: Place) -> Iterator[None]:
         thread.join()
 
 
-def _open_fifos(path: str, done: threading.Event) -> None:
+def _open_fifos(path: str, done: threading.Event, ident: int, native: int) -> None:
     """Who waits for a writer of a fifo has one for a moment, and then comes to its end. (Its owner may have made it so
-    that he himself can't write it, therefore as root.)"""
+    that he himself can't write it, therefore as root.) Where the fifo was moved away meanwhile, nobody finds it: so
+    the thread that waits gets a signal, with which the system looks for the name anew."""
     while not done.wait(PAUSE):
+        if _sleeps(native):
+            signal.pthread_kill(ident, AGAIN)
         with suppress(OSError), rootfs.RootFs(os.fsencode(path), one_device=False, own_links=True) as fs:
             for suffix in SUFFIXES:
                 _open_fifo(os.path.basename(path) + suffix, fs.parent_fd)
+
+
+def _sleeps(native: int) -> bool:
+    """Whether the thread waits for something that a signal may end."""
+    try:
+        with open(f"/proc/self/task/{native}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].startswith(b"S")
+    except OSError:
+        return False
+
+
+def _have_handler() -> None:
+    """A signal that nobody has a handler for interrupts nothing. That of Python could be set by its main thread alone;
+    one of the C library that does nothing serves as well, and restarts what it interrupted."""
+    if signal.getsignal(AGAIN) is signal.SIG_DFL:
+        library = ctypes.CDLL(None)
+        library.signal.argtypes, library.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+        library.signal(AGAIN, ctypes.cast(library.getpid, ctypes.c_void_p))
 
 
 def _open_fifo(name: str, directory: int) -> None:

@@ -14,7 +14,7 @@ from ..errors import StoreError
 from ..shadow import Manifest, Root
 from . import files, reach
 from .objects import ObjectContents
-from .update import HostUpdate
+from .update import WATCHDOG, WATCHDOG_COPY, HostUpdate
 
 T = TypeVar("T")
 
@@ -64,8 +64,10 @@ class Verification:
             self._read_manifest(self._try(update.manifest))
         for round_ in update.displaced_rounds():
             self._read_manifest(self._try(partial(update.displaced, round_)))
-        for read in (update.plan, update.leases, update.secrets, update.journal.check):
+        for read in (update.plan, update.leases, update.secrets, update.status, update.journal.check):
             self._try(read)
+        for name in (WATCHDOG, WATCHDOG_COPY):
+            self._try(partial(update.watchdog, name))
 
     def _read_manifest(self, manifest: Manifest | None) -> None:
         if manifest is None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..errors import StoreCorrupt, StoreError, StoreKeyMissing
+from ..errors import NoSpace, StoreCorrupt, StoreError, StoreKeyMissing
 from ..present import is_there
 from ..shadow import Root
 from . import files, reach
@@ -52,6 +52,7 @@ class Repair:
         self._replicas = replicas
         self._dry = dry
         self.done: list[Repaired] = []
+        self._kept: list[str] = []  # what was damaged, under the names that it has now
 
     @cached_property
     def _sources(self) -> list[Store]:
@@ -80,7 +81,7 @@ class Repair:
     def _bring_back(self, update: HostUpdate) -> None:
         for replica in self._sources:
             theirs = replica.update(update.update_id)
-            with suppress(StoreError):
+            with _or_another():
                 if not theirs.exists():
                     continue
                 names = [name for name in theirs.records() if name != MANIFEST]
@@ -96,7 +97,7 @@ class Repair:
             return  # a replica counts its attempts by itself
         for replica in self._sources:
             theirs = replica.update(update.update_id)
-            with suppress(StoreError):
+            with _or_another():
                 data = theirs.record(name)
                 if data is None or not _same_attempt(update, theirs, name):
                     continue
@@ -107,7 +108,7 @@ class Repair:
     def _mend_journal(self, update: HostUpdate) -> None:
         for replica in self._sources:
             theirs = replica.update(update.update_id)
-            with suppress(StoreError):
+            with _or_another():
                 if _same_attempt(update, theirs, JOURNAL) and (data := update.journal.mended_by(theirs.journal)):
                     self._replace(update.journal.path, data)
                     self._note("", JOURNAL, replica)
@@ -196,14 +197,20 @@ class Repair:
             self._move_aside(contents.object_path(digest))
             contents.put_again(data)
             return
-        with (
-            self._store.workdir() as room,
-            files.explained(self._store.path, "a content"),
-            open(os.path.join(room, "content"), "w+b", buffering=0) as file,
-        ):
-            replica.contents.copy_to(digest, file.fileno())
-            self._move_aside(contents.object_path(digest))
-            contents.put_fd(file.fileno())
+        path = contents.object_path(digest)
+        try:
+            self._move_aside(path)
+            self._copy(digest, replica)
+        except NoSpace:  # what is damaged has the very room that is missing, and the replica has all that was in it
+            self._forget_aside(path)
+            self._copy(digest, replica)
+
+    def _copy(self, digest: str, replica: Store) -> None:
+        path = replica.contents.object_path(digest)
+        with files.explained(self._store.path, "a content"), open(path, "rb", buffering=0) as file:
+            found, _size = self._store.contents.put_fd(file.fileno())
+        if found != digest:
+            raise StoreCorrupt(path=path, problem="its bytes have another checksum than its name says")
 
     # --- what is damaged
 
@@ -222,7 +229,15 @@ class Repair:
         number = 1
         while is_there(os.path.join(directory, f"{name}~{number}")):
             number += 1
-        return os.path.join(directory, f"{name}~{number}")
+        self._kept.append(os.path.join(directory, f"{name}~{number}"))
+        return self._kept[-1]
+
+    def _forget_aside(self, path: str) -> None:
+        """Let go of the damaged file `path`, and of all that this run has set aside. Raises StoreError."""
+        with files.explained(self._store.path, "a damaged file"):
+            files.unlink(path)
+            while self._kept:
+                files.unlink(self._kept.pop())
 
     def _move_aside(self, path: str) -> None:
         with files.explained(self._store.path, "a damaged file"):
@@ -252,6 +267,17 @@ class Repair:
 
     def _note(self, name: str, what: str, replica: Store) -> None:
         self.done.append(Repaired(name, what, replica.path))
+
+
+@contextmanager
+def _or_another() -> Iterator[None]:
+    """What one replica can't give, another one may; room in the store, none of them can. Raises NoSpace."""
+    try:
+        yield
+    except NoSpace:
+        raise
+    except StoreError:
+        pass  # the next one; and if none has it, whoever needs it says so
 
 
 def _same_attempt(ours: HostUpdate, theirs: HostUpdate, name: str) -> bool:

@@ -26,6 +26,7 @@ SECRETS = "secrets.json"
 PLAN = "plan.json"
 LEASES = "leases.json"
 WATCHDOG = "watchdog.json"
+WATCHDOG_COPY = "watchdog-copy.json"
 STATUS = "status.json"
 JOURNAL = "journal.jsonl"
 DROPPED = "~dropped"
@@ -152,17 +153,19 @@ class HostUpdate:
         return self._load(LEASES) or {}
 
     def save_watchdog(self, raw: Mapping[str, Any]) -> None:
-        """Keep what the dead-man switch is armed with (JSON-ready). Raises NoSpace, StoreError."""
-        self._save(WATCHDOG, raw)
+        """Keep what the dead-man switch is armed with (JSON-ready), twice. Raises NoSpace, StoreError."""
+        for name in (WATCHDOG_COPY, WATCHDOG):
+            self._save(name, raw)
 
-    def watchdog(self) -> dict[str, Any] | None:
-        """What `save_watchdog` kept; None when no switch is armed. Raises StoreCorrupt, StoreError."""
-        raw: dict[str, Any] | None = self._load(WATCHDOG)
+    def watchdog(self, name: str = WATCHDOG) -> dict[str, Any] | None:
+        """What `save_watchdog` kept, or its copy `name`; None when there is none. Raises StoreCorrupt, StoreError."""
+        raw: dict[str, Any] | None = self._load(name)
         return raw
 
     def forget_watchdog(self) -> None:
         """No switch is armed any more. May be repeated. Raises StoreError."""
-        self._remove(WATCHDOG)
+        for name in (WATCHDOG, WATCHDOG_COPY):
+            self._remove(name)
 
     def save_status(self, raw: Mapping[str, Any]) -> None:
         """Keep what the dead-man switch did last, for whoever looks (JSON-ready). Raises NoSpace, StoreError."""

@@ -33,7 +33,7 @@ from ..watchdog.armed import (
     parse_deadline,
     parse_hooks,
 )
-from . import hold, survivors, switch
+from . import hold, survivors, switch, switch_record
 from .run import Module, Target, Work, looking, working
 
 ARMABLE = ("open", "undone")
@@ -261,8 +261,7 @@ def _start(work: Work, one: Armed, before: Armed | None) -> tuple[int, tuple[str
     beside him is no reason to disarm a live switch.
     """
     update = work.update
-    update.save_watchdog(one.to_dict())
-    update.journal.append(switch.ARMED, seconds=one.seconds, mode=one.mode)
+    switch_record.save(update, one)
     try:
         pid = _watched(work, one)
         problem = daemon.said(update.path) or f"nobody watches after {START_SECONDS:.0f} s"
@@ -353,7 +352,7 @@ def disarm(target: Target, force: bool = False) -> Switched:
         before = _to_disarm(work, force)
         changed = switch.stand_down(work, work.update, "disarmed")
         if switch.fired(work.update) and force:
-            work.update.journal.append(switch.DISARMED, why="disarmed by force after it fired")
+            work.update.journal.append(switch_record.DISARMED, why="disarmed by force after it fired")
             changed = True
         return _switched(work, changed, None, None, before, ())
 

@@ -20,7 +20,7 @@ from ..providers import registry
 from ..providers.base import INCREMENTAL, Estimate
 from ..resource import Query, Resource
 from ..shadow import Manifest, Shadow
-from ..store import versions
+from ..store import safety, versions
 from ..store.replicas import Replicas, check_paths
 from ..store.store import Store
 from ..store.temporaries import later
@@ -151,6 +151,11 @@ def _copied(work: Work, created: Created) -> Created:
     warnings = tuple(
         f"The replica {path} is on the file system of the store, and would be lost with it." for path in near
     )
+    warnings += tuple(
+        f"The replica {one.path} is not safe: {problem}, and could put another in its place."
+        for one in replicas
+        if (problem := safety.look(one.path))
+    )
     return replace(created, warnings=(*created.warnings, *warnings))
 
 
@@ -189,6 +194,7 @@ def _look(target: Target, raw: Any, where: str) -> _Looked | Created:
         path = store.path
     except StoreMissing as missing:
         path = str(missing.facts["path"])
+    target.refuse_unsafe()
     check_paths(path, target.replicas or ())
     if store and (kept := _existing(store.update(target.update_id), requested.digest(parsed), store)):
         return kept
@@ -257,7 +263,8 @@ def _create(work: Work, parsed: Sequence[Resource | Query], request: str, reserv
     made = [_shadow(work, found[0], allow), *(_shadow(work, item) for item in found[1:])]
     shadows = tuple(one for one, dummy in made)
     secrets = {one.name: secret for one, secret in made if secret}
-    manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request)
+    here = os.uname().nodename
+    manifest = Manifest(work.update.update_id, work.store.host, started, shadows, version.ENGINE, request, here)
     unheld = hold.reserve(work.update, hold.needed(work, shadows, reserve_percent), work.context.workdir)
     warnings += (f"The space of the way back is not held: {unheld}",) if unheld else ()
     work.replicas.make_room(work.update)

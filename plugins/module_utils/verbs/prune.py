@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ContentMissing, StateRefused, StoreCorrupt, StoreError
+from ..shadow import Shadow
 from ..store import reach
 from ..store.repair import Repair, Repaired
 from ..store.store import Store
 from ..store.update import HostUpdate
-from . import switch
+from . import switch, switch_record
 from .run import HostWork, Module, Target, working_on_host
 
 GRACE = 3600.0  # seconds: a content younger than this may belong to a shadow that is being made
@@ -105,12 +106,18 @@ def _repair(work: HostWork) -> list[Repaired]:
         if update.host != work.store.host:
             continue
         repair.records(update)
-        with suppress(StoreError):
-            for manifest in reach.manifests(update):
-                for shadow in manifest.shadows:
-                    with suppress(StoreCorrupt, ContentMissing):
-                        repair.contents(shadow.name, shadow.roots)
+        switch_record.mend(update)
+        for shadow in _shadows(update):
+            with suppress(StoreCorrupt, ContentMissing):
+                repair.contents(shadow.name, shadow.roots)
     return repair.done
+
+
+def _shadows(update: HostUpdate) -> list[Shadow]:
+    """As far as they can be known; of the others, `verify` tells."""
+    with suppress(StoreError):
+        return [shadow for manifest in reach.manifests(update) for shadow in manifest.shadows]
+    return []
 
 
 def check(target: Target, request: Request) -> Pruned:

@@ -22,6 +22,7 @@ from ..kernel.selected import NATIVE, PURE
 from ..plan import Plan, Step, host_plan
 from ..providers.base import CHANGE, SERVICE, Drift, Outcome, Provider
 from ..shadow import Manifest, Shadow
+from ..store import safety
 from . import diff, hold, survivors, switch
 from .attempts import Attempt, Attempts
 from .outcome import FAILED, RESTORED, UNCHANGED, UNTOUCHED, WOULD, Restored, Result
@@ -77,7 +78,8 @@ def restore(target: Target, request: Request) -> Restored:
     Raises StateRefused, ManifestMissing, ResourceUnknown, StoreLocked, and StoreCorrupt or ContentMissing when a shadow
     that is needed is damaged: then nothing was changed.
     """
-    with working(target, "undo" if request.undo else "restore", saves=False) as work:
+    verb = "undo" if request.undo else "restore"
+    with working(target, verb, saves=False, give_back=hold.release) as work:
         return bring_back(work, request, target.plan)
 
 
@@ -143,7 +145,7 @@ class _Restore:
         secrets = self.update.secrets()
         self.shadows = {s.name: work.with_secrets(s, secrets) for s in self.manifest.shadows}
         self.steps = [step for step in self.plan.steps if step.name in wanted]
-        self.notes: list[str] = []
+        self.notes = self._unsafe()
         self.ended: list[dict[str, Any]] = []
         self.drifts: dict[str, Drift] = {}
         self._keeping = threading.Lock()  # for what follows: the manifest of the failed state
@@ -163,6 +165,12 @@ class _Restore:
             )
         if state == "committed" and not self.request.force:
             raise self._refused("rolled back", "All written since would be set aside; give `force: true` to do it.")
+
+    def _unsafe(self) -> list[str]:
+        """A note, where others could have exchanged the store: to refuse now would take the way back away."""
+        path = self.work.store.path
+        problem = safety.look(path)
+        return [f"The store {path} is not safe: {problem}, and could have put another in its place."] if problem else []
 
     def _refused(self, verb: str, remedy: str) -> StateRefused:
         update = self.update

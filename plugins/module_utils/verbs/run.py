@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from .. import resource
 from ..context import Context
-from ..errors import ResourceInvalid, StoreCorrupt
+from ..errors import NoSpace, ResourceInvalid, StoreCorrupt
 from ..kernel import selected
 from ..plan import Plan
 from ..progress import Progress
@@ -20,10 +21,11 @@ from ..providers import registry
 from ..providers.base import Contents, Provider
 from ..providers.dry import DryProvider
 from ..shadow import Shadow, with_secrets
+from ..store import files, safety
 from ..store.dry import DryContents
 from ..store.repair import Repair
 from ..store.replicas import Replicas
-from ..store.store import Store
+from ..store.store import Store, default_path
 from ..store.temporaries import later
 from ..store.update import HostUpdate
 
@@ -65,8 +67,19 @@ class Target:
     tell: Callable[[str], None] | None = None
 
     def open(self, create: bool = False) -> Store:
-        """The store. Raises StoreError, InputError."""
-        return Store.open(self.store, self.host, create, self.store_key)
+        """The store, which is made with `create`. Raises StoreError, InputError."""
+        if create:
+            self.refuse_unsafe()
+        store = Store.open(self.store, self.host, create, self.store_key)
+        if create:
+            self.refuse_unsafe()  # somebody else may have been faster, and made it
+        return store
+
+    def refuse_unsafe(self) -> None:
+        """Raise StoreUnsafe where others could exchange the store."""
+        path = os.path.abspath(self.store or default_path())
+        with files.explained(path):
+            safety.refuse(path)
 
 
 @dataclass(frozen=True)
@@ -145,19 +158,50 @@ def _telling(store: Store, also: Callable[[str], None] | None) -> Iterator[Progr
 
 
 @contextmanager
-def working(target: Target, verb: str, create: bool = False, saves: bool = True) -> Iterator[Work]:
+def working(
+    target: Target,
+    verb: str,
+    create: bool = False,
+    saves: bool = True,
+    give_back: Callable[[HostUpdate], None] | None = None,
+) -> Iterator[Work]:
     """As `working_on_host`, for `target.update_id`; with `saves`, the host's part of an analysis is saved first.
 
     What is damaged of the records of the update is taken from a replica before; for a way back also what was lost.
+    Where there is no room for that, `give_back` makes some; and where there is none all the same, and the record is
+    needed, NoSpace says so.
     """
     with working_on_host(target, verb, create) as work:
         update = work.store.update(target.update_id)
         repair = Repair(work.store, work.replicas)
-        if work.replicas.paths:
-            repair.records(update, lost=verb in ("restore", "undo", "watchdog"))
-        if saves and target.plan is not None and update.exists():
-            update.save_plan(target.plan)
-        yield Work(work.store, work.context, False, work.replicas, update, target.plan or update.plan(), repair)
+        with _mending(work, repair, update, verb in ("restore", "undo", "watchdog"), give_back):
+            if saves and target.plan is not None and update.exists():
+                update.save_plan(target.plan)
+            yield Work(work.store, work.context, False, work.replicas, update, target.plan or update.plan(), repair)
+
+
+@contextmanager
+def _mending(
+    work: HostWork, repair: Repair, update: HostUpdate, lost: bool, give_back: Callable[[HostUpdate], None] | None
+) -> Iterator[None]:
+    """Mend the records; what there was no room for is told by whom it stops."""
+    full = None
+    for make_room in (give_back, None) if work.replicas.paths else ():
+        try:
+            repair.records(update, lost)
+            full = None
+            break
+        except NoSpace as error:
+            full = error
+            if make_room is None:
+                break
+            make_room(update)
+    try:
+        yield
+    except StoreCorrupt as error:
+        if full and str(error.facts["path"]).startswith(os.path.join(update.path, "")):
+            raise full from error
+        raise
 
 
 @contextmanager

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..context import Context
-from ..errors import StoreCorrupt, StoreFormatUnknown, WatchdogFired
+from ..errors import StoreCorrupt, WatchdogFired
 from ..store.update import HostUpdate
 from ..watchdog import clock, daemon, units
 from ..watchdog.armed import ROLLBACK, SYSTEMD, Armed
-from . import hold
+from . import hold, switch_record
 from .outcome import RESTORED, UNCHANGED, Result
 from .run import HostWork
+from .switch_record import ARMED, DISARMED, ENDED, FIRED
 
-ARMED, DISARMED, FIRED, ENDED = "watchdog-armed", "watchdog-disarmed", "watchdog-fired", "watchdog-ended"  # in journals
 NOTE = "watchdog.left"
 SPARE = "watchdog.spare"
 WATCHDOG, CONTROLLER = "watchdog", "controller"
@@ -32,8 +32,10 @@ _REMEDY = "Let its way back be finished: run umbra.rollback.rollback with this u
 
 def armed(update: HostUpdate) -> Armed | None:
     """What the switch is armed with; None when it is not. Raises StoreCorrupt, StoreFormatUnknown, StoreError."""
-    raw = update.watchdog()
-    return None if raw is None else Armed.from_dict(raw, os.path.join(update.path, "watchdog.json"))
+    found = switch_record.read(update)
+    if found.one is None and found.problem is not None:
+        raise found.problem  # pylint: disable=raising-bad-type  # it was looked at
+    return found.one
 
 
 def notebook(update: HostUpdate) -> clock.Notebook:
@@ -79,17 +81,18 @@ def refuse_fired(update: HostUpdate, verb: str) -> None:
 def readable(update: HostUpdate) -> tuple[Armed | None, str]:
     """As `armed`; and what is wrong with it where something is, so that no way back stops because of it.
 
-    Raises StoreError where the store itself can't be read.
+    Raises StoreError where the store itself, or its journal, can't be read.
     """
-    try:
-        return armed(update), ""
-    except (StoreCorrupt, StoreFormatUnknown) as error:
-        return None, str(error)
+    found = switch_record.read(update)
+    return found.one, found.text
 
 
 def stand_down(work: HostWork, update: HostUpdate, why: str) -> bool:
     """No switch is armed from now on, and whoever watches ends; whether one was. Raises StoreError."""
-    one, problem = readable(update)
+    try:
+        one, problem = readable(update)
+    except StoreCorrupt:  # it has no file of its own, and nobody knows what the journal says
+        return False
     if one is None and not problem:
         return False
     update.journal.append(ENDED if fired(update) else DISARMED, why=why)
@@ -120,7 +123,7 @@ def told(update: HostUpdate) -> dict[str, Any]:
     (one, problem), event = readable(update), fired(update)
     told_: dict[str, Any] = {"state": "armed" if one else "fired" if event else "disarmed"}
     if problem:
-        told_.update(state="damaged", problem=problem)
+        told_.update(problem=problem, **({} if one else {"state": "damaged"}))
     if one:
         left = ends(one, notebook(update).read(), clock.boot_id()) - clock.now()
         pid = daemon.watcher(update.path)

@@ -14,18 +14,20 @@ from typing import Any
 
 from .. import canonical
 from ..context import Context
-from ..errors import NoSpace, StoreError, UmbraError
+from ..errors import NoSpace, StoreCorrupt, StoreError, StoreLocked, UmbraError
 from ..store import files
 from ..store.update import HostUpdate
 from ..watchdog import clock, daemon, notify, units
 from ..watchdog.armed import Armed
 from ..watchdog.health import Watched
-from . import hold, restore, switch
+from . import hold, restore, switch, switch_record
 from .outcome import Restored
-from .run import Target, Work, working
+from .run import Target, Work, working, working_on_host
+from .switch_record import Found
 
 STATUS_FORMAT = "umbra-status 1"
 RUN = "/run"  # where the status goes when the store takes nothing
+OVER, DONE = "the switch is not armed any more", "the switch fired"  # why a watcher ends
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,15 @@ class _Watch:
         self._boot = clock.boot_id()
         self._context = Context(target.update_id, target.host, "/")
         self._armed: Armed | None = None
+        self._whole = True  # what it is armed with is known with checks and hooks
         self._watched: list[Watched] = []
         self._hooks = notify.Hooks((), self._context)
         self._noted = self._not_before = 0.0
         self._pause = pace.again
         self._failures = 0
         self._fired = ""  # why, once it has
-        self._told = ""
+        self._told = self._damage = ""
+        self._ending = OVER
 
     def run(self) -> str:
         """Until there is nothing to watch any more; why that is."""
@@ -88,39 +92,79 @@ class _Watch:
             if daemon.is_gone(self._fd, self._update.path):
                 return "the update was dropped"
             if not self._read():
-                with suppress(UmbraError, OSError):  # what stays harms nobody: its next start finds nothing armed
-                    switch.clear(self._context, self._update, None)
-                return "the switch is not armed any more"
+                if self._is_over():
+                    return self._ending
+                time.sleep(self._pace.look)
+                continue
             why = self._why()
             if why and clock.now() >= self._not_before and self._go_back(why):
-                self._hooks.wait()
-                return "the switch fired"
+                self._ending = DONE if self._fired else OVER
+                continue
             self._note()
             time.sleep(max(0.0, min(self._pace.look, self._left())) or self._pace.look)
+
+    def _is_over(self) -> bool:
+        """End to watch, alone with the host's lock: whoever arms it anew finds either a watcher that goes on, or none.
+        Hooks are told first; when it is armed anew meanwhile, it is watched."""
+        if self._hooks.busy():
+            return False
+        try:
+            with working_on_host(replace(self._target, lock_timeout=0.0), "watchdog"):
+                if switch_record.read(self._update) != Found(None):
+                    return False
+                with suppress(UmbraError, OSError):  # what stays harms nobody: its next start finds nothing armed
+                    switch.clear(self._context, self._update, None)
+                daemon.let_go(self._fd)
+        except StoreLocked:
+            return False
+        except (UmbraError, OSError):
+            pass  # a store that takes no lock is one where nobody arms anything
+        return True
 
     # --- what is armed
 
     def _read(self) -> bool:
         """Learn what is armed now; whether anything is. What can't be read just now is as it was."""
         try:
-            found = switch.armed(self._update)
-            if found is None:
+            found = switch_record.read(self._update)
+            if found == Found(None):
                 self._target.open()  # raises StoreMissing when its file system is gone
+                self._armed = None
                 return False
-            if self._armed is None or found.stamp != self._armed.stamp:
-                self._take(found)
+            if found.one and (self._armed is None or found.one.stamp != self._armed.stamp):
+                self._take(found.one, found.whole)
+            self._tell_damage(found)
+        except StoreCorrupt as error:
+            self._tell_damage(Found(None, True, error))
         except (StoreError, OSError) as error:
             self._say(f"what is armed can't be read: {error}", notify.CRITICAL)
         return True
 
-    def _take(self, found: Armed) -> None:
+    def _tell_damage(self, found: Found) -> None:
+        """Say once what is wrong with the record, where everybody looks, and write it anew out of what is known."""
+        if found.text == self._damage:
+            return
+        self._damage = found.text
+        if not found.problem:
+            return
+        self._say(f"what is armed can't be read: {found.text}", notify.CRITICAL)
+        if not self._fired:
+            self._report("damaged", found.text, {})
+        known = self._armed if self._whole else None
+        target = replace(self._target, lock_timeout=0.0)
+        with suppress(UmbraError, OSError), working_on_host(target, "watchdog"):  # else it goes by what it knows
+            switch_record.mend(self._update, known)
+
+    def _take(self, found: Armed, whole: bool) -> None:
         if self._armed is None or (found.checks, found.begun) != (self._armed.checks, self._armed.begun):
             begun = found.begun if found.boot == self._boot else clock.now()
             self._watched = [Watched(check, self._context, begun) for check in found.checks]
-        self._hooks = notify.Hooks(found.hooks, self._context)
+        if self._armed is None or found.hooks != self._armed.hooks:
+            self._hooks = notify.Hooks(found.hooks, self._context)
         note = switch.notebook(self._update).read()
         self._ends = switch.ends(found, note, self._boot)
-        self._armed, self._noted = found, 0.0
+        self._armed, self._whole, self._noted = found, whole, 0.0
+        self._pause, self._not_before, self._failures, self._ending = self._pace.again, 0.0, 0, OVER
         event = switch.fired(self._update)  # and was killed, or the host rebooted, before all was back
         self._fired = str(event.get("why", "?")) if event else ""
         notify.log(f"watching update {found.update_id} on {found.host}: {self._left():.0f} s are left")
@@ -156,7 +200,7 @@ class _Watch:
         """Take the host's lock and go back; whether that is the end of this switch."""
         target = replace(self._target, lock_timeout=self._pace.lock)
         try:
-            with working(target, "watchdog") as work:
+            with working(target, "watchdog", give_back=hold.release) as work:
                 return self._decide(work, why)
         except (UmbraError, OSError) as error:
             self._say(f"the way back of update {target.update_id} can't begin: {error}", notify.CRITICAL)
@@ -189,10 +233,10 @@ class _Watch:
         """It is on disk, in the room that was held for it, and if that is taken in that of the way back."""
         hold.release(work.update, switch.SPARE)
         try:
-            work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
+            work.update.journal.append(switch_record.FIRED, why=why, pid=os.getpid())
         except NoSpace:
             hold.release(work.update)
-            work.update.journal.append(switch.FIRED, why=why, pid=os.getpid())
+            work.update.journal.append(switch_record.FIRED, why=why, pid=os.getpid())
 
     def _ended(self, work: Work, why: str, restored: Restored) -> bool:
         told = {key: value for key, value in restored.to_dict().items() if key not in ("changed", "waves")}

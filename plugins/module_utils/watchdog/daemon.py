@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import time
@@ -57,6 +58,11 @@ def _held(fd: int, path: str) -> bool:
             return True
         time.sleep(MOMENT)  # whoever only asks who watches, has the lock for a moment
     return False
+
+
+def let_go(fd: int) -> None:
+    """Watch no more, from now on and not only when the process has ended. Raises OSError."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def is_gone(fd: int, directory: str) -> bool:

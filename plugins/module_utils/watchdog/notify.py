@@ -25,7 +25,7 @@ from .armed import Hook
 LOG = "/dev/log"
 TAG = "umbra-watchdog"
 DAEMON, CRITICAL, NOTICE = 3 << 3, 2, 5  # facility and severities of RFC 5424
-PATIENCE = 300.0  # seconds that all hooks together are waited for at the end
+PATIENCE = 300.0  # seconds that hooks are waited for at the end
 BACKOFF_MOST = 60.0  # seconds
 
 
@@ -44,6 +44,7 @@ class Hooks:
         self._hooks = tuple(hooks)
         self._context = context
         self._threads: list[threading.Thread] = []
+        self._patience = 0.0
 
     def tell(self, event: str, report: Mapping[str, Any]) -> None:
         """Tell those that want to know of `event`; returns at once."""
@@ -53,12 +54,11 @@ class Hooks:
                 thread = threading.Thread(target=self._tell, args=(hook, data), daemon=True)
                 thread.start()
                 self._threads.append(thread)
+                self._patience = time.monotonic() + PATIENCE
 
-    def wait(self, seconds: float = PATIENCE) -> None:
-        """Until all were told, or `seconds` have passed."""
-        end = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+    def busy(self) -> bool:
+        """Whether some are still being told, and may be waited for."""
+        return time.monotonic() < self._patience and any(thread.is_alive() for thread in self._threads)
 
     def _tell(self, hook: Hook, data: bytes) -> None:
         pause, problem = hook.backoff, ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,10 @@ import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils.emergency import cli
 from ansible_collections.umbra.rollback.plugins.module_utils.plan import Plan, Step
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import create
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import create, switch_record
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
+from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import clock
+from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Armed
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.store.helpers import flip
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.verbs.conftest import Shop, touched
 
@@ -40,6 +44,15 @@ def document(shop: Shop, *arguments: str, status: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(call(shop, *arguments, "--json", status=status))
     assert (found["command"], found["exit"]) == (arguments[0], status)
     return found
+
+
+def shadow_elsewhere(shop: Shop, patch: pytest.MonkeyPatch, update_id: str = "u1", host: str = "web1") -> None:
+    """As another machine does."""
+    names = list(os.uname())
+    names[1] = "elsewhere"
+    with patch.context() as patched:
+        patched.setattr(os, "uname", lambda: os.uname_result(names))
+        create.create(shop.target(update_id, host), shop.resources())
 
 
 # --- one night
@@ -245,16 +258,50 @@ def test_a_store_of_several_hosts_asks_which(shop: Shop) -> None:
     assert "Update u3 is open" in call(shop)  # the same host, as the inventory calls it
 
 
-def test_whose_shadows_they_are_is_said_where_this_host_calls_itself_otherwise(shop: Shop) -> None:
-    shop.shadow()
+def test_whose_shadows_they_are_is_said_where_another_host_made_them(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a store that hosts share. What only looks says it; what changes something is refused: here nobody is asked."""
+    shadow_elsewhere(shop, monkeypatch)
     shop.update()
-    here = os.uname().nodename
+    here, before = os.uname().nodename, shop.state()
     told = f"This host calls itself {here}; these are the shadows of web1.\n"
-    for command in (["status"], ["list"], ["plan", "u1"], ["restore", "u1"], ["undo", "u1"], ["commit", "u1"]):
+    for command in (["status"], ["list"], ["plan", "u1"], ["diff", "u1"]):
         assert call(shop, *command).startswith(told)
-        assert told not in call(shop, "status", "--host", "web1")
+        assert told not in call(shop, *command, "--host", "web1")
+    for command in (["restore", "u1"], ["restore", "u1", "--yes"], ["commit", "u1"]):
+        said = call(shop, *command, status=2)
+        assert f"--host: is missing. This host calls itself {here}; these are the shadows of web1, made where" in said
+        assert "called itself elsewhere. Where they are of this very host, type --host web1 to say so." in said
+    assert shop.state() == before
+    assert "rolled back" in call(shop, "restore", "u1", "--host", "web1")
     create.create(shop.target("u2", f"{here}.example.org"), shop.resources())
     assert "calls itself" not in call(shop, "list")
+
+
+def test_whose_shadows_they_are_is_known_by_where_they_were_made(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However an inventory calls the hosts."""
+    shop.shadow()
+    shadow_elsewhere(shop, monkeypatch, "u2", "web2")
+    assert call(shop).startswith("Host web1, store")
+    assert "rolled back" in call(shop, "restore", "u1")
+
+
+def test_how_the_switch_stands_is_in_the_status(shop: Shop) -> None:
+    shop.shadow()
+    now = clock.now()
+    one = Armed("u1", "web1", "one", 3600.0, clock.boot_id(), now + 3600.0, now, "daemon")
+    with working(shop.target(), "arm") as work:
+        switch_record.save(work.update, one)
+    switch = r"\n  switch     goes back by itself in \d+ (min|h).*, unless committed; but nobody watches it now\n"
+    assert re.search(switch, call(shop))
+    flip(shop.store / "updates/u1/web1/watchdog.json", 100)
+    said = call(shop)
+    assert "watchdog.json is damaged: " in said and "goes by its copy" in said and "by itself in " in said
+    with working(shop.target(), "watchdog") as work:
+        work.update.journal.append(switch_record.FIRED, why="the shop was not well")
+        work.update.journal.append(switch_record.ENDED)
+    assert " UTC, because the shop was not well\n" in call(shop)
 
 
 def break_format(shop: Shop) -> None:

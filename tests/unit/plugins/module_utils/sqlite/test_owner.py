@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +32,7 @@ from ansible_collections.umbra.rollback.tests.unit.support.contents import Memor
 pytestmark = root_only
 USER = 1234  # has no name here
 CAP_SETUID = 7
+IN_TIME = 60.0  # seconds for what takes few
 LIBRARY = ctypes.CDLL(None, use_errno=True)
 
 
@@ -233,3 +236,35 @@ def test_a_fifo_is_not_waited_for(place: Path, provider: SqliteProvider) -> None
     os.chown(place / "db-journal", USER, USER)
     with owner.using(there), closing(os.fdopen(os.open(place / "db-journal", os.O_RDONLY), "rb")) as file:
         assert file.read() == b""
+
+
+def test_a_fifo_that_is_moved_away_while_root_waits_for_it_keeps_nobody_waiting(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody finds it any more to give it a writer."""
+    monkeypatch.setattr(owner, "PAUSE", 3.0)  # so that it is moved before anybody looks
+    path, away = place / "db", place / "away"
+    found: list[int | None] = []
+
+    def wait() -> None:
+        with owner.using(owner.find(str(path))):
+            found.append(threading.get_native_id())
+            try:
+                os.close(os.open(path, os.O_RDONLY))
+            except FileNotFoundError as error:
+                found.append(error.errno)
+
+    os.mkfifo(path)
+    os.chown(path, USER, USER)
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    asleep = 0
+    while asleep < 10:  # it waits for nothing else so long
+        time.sleep(0.02)
+        asleep = asleep + 1 if found and owner._sleeps(found[0] or 0) else 0
+        assert thread.is_alive()
+    path.rename(away)
+    thread.join(IN_TIME)
+    alive = thread.is_alive()
+    os.close(os.open(away, os.O_RDWR | os.O_NONBLOCK))  # else it would wait on
+    assert not alive and found[1:] == [errno.ENOENT]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors, processes
 from ansible_collections.umbra.rollback.plugins.module_utils.emergency import build
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, create, info, switch
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, create, info, switch_record
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import daemon, units
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Check, Hook
@@ -151,7 +151,7 @@ def test_what_fails_when_it_is_armed_anew_does_not_disarm_who_watches(
 def test_check_mode_tells_that_one_which_fired_would_be_disarmed_by_force(shop: Shop) -> None:
     shop.shadow()
     with working(shop.target(), "fire") as work:
-        work.update.journal.append(switch.FIRED, why="its deadline passed")
+        work.update.journal.append(switch_record.FIRED, why="its deadline passed")
     assert arm.check_disarm(shop.target(), force=True).changed
     assert arm.disarm(shop.target(), force=True).changed
     assert not arm.check_disarm(shop.target(), force=True).changed

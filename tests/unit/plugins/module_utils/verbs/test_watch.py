@@ -13,14 +13,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.umbra.rollback.plugins.module_utils import errors
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, commit, info, restore, switch, watch
+from ansible_collections.umbra.rollback.plugins.module_utils.store.update import HostUpdate
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import (
+    arm,
+    commit,
+    info,
+    restore,
+    switch,
+    switch_record,
+    watch,
+)
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import clock, daemon
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Armed, Check, Hook
@@ -40,8 +50,7 @@ def armed(shop: Shop, seconds: float, **facts: Any) -> Armed:
     common = {"mode": "daemon", "stamp": f"{random.random()}", "boot": boot, "begun": now}
     one = Armed("u1", "web1", seconds=seconds, **{"ends": now + seconds, **common, **facts})
     with working(shop.target(), "arm") as work:
-        work.update.save_watchdog(one.to_dict())
-        work.update.journal.append(switch.ARMED)
+        switch_record.save(work.update, one)
         arm._hold(work.update)
     return one
 
@@ -54,7 +63,21 @@ def events(shop: Shop) -> list[dict[str, Any]]:
 
 def fired(shop: Shop) -> list[str]:
     """Why it fired, each time."""
-    return [event["why"] for event in events(shop) if event["event"] == switch.FIRED]
+    return [event["why"] for event in events(shop) if event["event"] == switch_record.FIRED]
+
+
+def update_of(shop: Shop) -> HostUpdate:
+    """u1 in the store."""
+    return shop.target().open().update("u1")
+
+
+def noted(shop: Shop) -> None:
+    """The watcher has looked once more since this was called."""
+    path = shop.store / "updates/u1/web1" / switch.NOTE
+    before, until = path.stat().st_mtime_ns, time.monotonic() + IN_TIME
+    while path.stat().st_mtime_ns == before:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def status(shop: Shop) -> dict[str, Any]:
@@ -106,14 +129,14 @@ def test_not_before_the_deadline_and_committed_in_time_nothing_happens(broken: t
         commit.commit(shop.target(), None, None)
     assert ended == ["the switch is not armed any more"]
     assert shop.state() != before and not fired(shop)
-    assert [event["event"] for event in events(shop)] == [switch.ARMED, "commit", switch.DISARMED]
+    assert [event["event"] for event in events(shop)] == [switch_record.ARMED, "commit", switch_record.DISARMED]
 
 
 def test_an_extension_counts_from_when_it_is_said(broken: tuple[Shop, dict[str, Any]]) -> None:
     shop, before = broken
     one = armed(shop, FAR)
     with watching(shop), working(shop.target(), "extend") as work:
-        work.update.save_watchdog(arm._extended(one, 0.2).to_dict())
+        switch_record.save(work.update, arm._extended(one, 0.2))
     assert shop.state() == before and fired(shop) == ["the update was not committed within 0.2 s"]
 
 
@@ -173,7 +196,7 @@ def test_whoever_holds_the_lock_is_waited_for_and_what_was_decided_meanwhile_cou
     shop, before = broken
     one = armed(shop, FAR)
     with watching(shop) as ended, working(shop.target(), "commit") as work:
-        work.update.save_watchdog(arm._extended(one, 0.05).to_dict())
+        switch_record.save(work.update, arm._extended(one, 0.05))
         time.sleep(0.6)  # three times as long as it waits for the lock at once
         assert not ended and shop.state() != before
         work.update.journal.append("commit")
@@ -214,7 +237,7 @@ def test_one_that_was_killed_on_the_way_back_goes_on_at_once(broken: tuple[Shop,
     shop, before = broken
     armed(shop, FAR)
     with working(shop.target(), "watchdog") as work:
-        work.update.journal.append(switch.FIRED, why="the shop was not well")
+        work.update.journal.append(switch_record.FIRED, why="the shop was not well")
     shop.restore(wave=0)
     assert shop.state() != before
     assert watch.watch(shop.target(), QUICK) == "the switch fired"
@@ -315,10 +338,163 @@ def test_a_switch_that_can_t_be_read_keeps_nobody_from_going_back(broken: tuple[
     armed(shop, 1000.0)
     path = shop.store / "updates/u1/web1/watchdog.json"
     path.write_bytes(path.read_bytes().replace(b"daemon", b"doemon"))
-    assert info.info(shop.target()).details["watchdog"]["state"] == "damaged"  # type: ignore[index]
+    told = info.info(shop.target()).details["watchdog"]  # type: ignore[index]
+    assert told["state"] == "armed" and "watchdog.json is damaged" in told["problem"] and "copy" in told["problem"]
     done = shop.restore()
     assert shop.state() == before and any("dead-man switch" in note for note in done.notes)
     assert not path.exists()
+
+
+RECORD, COPY, JOURNAL = "watchdog.json", "watchdog-copy.json", "journal.jsonl"
+
+
+def flip(shop: Shop, name: str, at: float = 0.5) -> None:
+    """One bit of a file of u1 is another one, on its way `at` from its beginning to its end."""
+    path = shop.store / "updates/u1/web1" / name
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 1
+    path.write_bytes(data)
+
+
+def lose(shop: Shop, name: str) -> None:
+    """The file is not there any more."""
+    (shop.store / "updates/u1/web1" / name).unlink()
+
+
+# What is damaged before the watcher begins, and what its switch goes by then.
+DAMAGED = [
+    ((RECORD,), "its copy"),
+    ((RECORD, COPY), "the journal"),
+    ((RECORD, JOURNAL), "its copy"),
+]
+
+
+@pytest.mark.parametrize("damage", [flip, lose])
+@pytest.mark.parametrize(("names", "by"), DAMAGED)
+def test_a_switch_whose_record_is_damaged_fires_all_the_same(
+    broken: tuple[Shop, dict[str, Any]], names: tuple[str, ...], by: str, damage: Callable[[Shop, str], None]
+) -> None:
+    shop, before = broken
+    armed(shop, 0.3)
+    for name in names:
+        damage(shop, name) if name != JOURNAL else flip(shop, name)
+    if JOURNAL in names:  # nobody goes back by a damaged journal: it fires as soon as that is mended
+        with pytest.raises(errors.JournalDamaged):
+            info.info(shop.target())
+        with watching(shop):
+            until = time.monotonic() + IN_TIME
+            while not (shop.store / "updates/u1/web1/status.json").exists() or status(shop)["event"] != "failed":
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            assert status(shop)["code"] == "journal-damaged" and shop.state() != before
+            flip(shop, JOURNAL)
+    else:
+        told = info.info(shop.target()).details["watchdog"]  # type: ignore[index]
+        assert told["state"] == "armed" and by in told["problem"]
+        assert watch.watch(shop.target(), QUICK) == "the switch fired"
+    assert shop.state() == before and fired(shop) == ["the update was not committed within 0.3 s"]
+
+
+def test_damage_while_it_watches_is_told_and_mended(broken: tuple[Shop, dict[str, Any]]) -> None:
+    """Also where it was in both files: the watcher knows checks and hooks, which the journal does not have."""
+    shop, before = broken
+    check = Check("shop", "command", ("/bin/true",), 0.05)
+    one = armed(shop, FAR, checks=(check,))
+    with watching(shop):
+        for number, names in enumerate([(RECORD,), (RECORD, COPY), (COPY, RECORD)]):
+            noted(shop)
+            for name in names:
+                flip(shop, name, number / 2)
+            until = time.monotonic() + IN_TIME
+            while switch_record.read(update_of(shop)) != switch_record.Found(one):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            assert status(shop)["event"] == "damaged" and "watchdog.json is damaged" in status(shop)["why"]
+            (shop.store / "updates/u1/web1/status.json").unlink()
+        assert shop.state() != before
+        commit.commit(shop.target(lock_timeout=IN_TIME), None, None)
+    assert not fired(shop)
+
+
+def test_every_bit_of_the_record_may_flip(broken: tuple[Shop, dict[str, Any]]) -> None:
+    shop, dummy = broken
+    one = armed(shop, FAR)
+    update = update_of(shop)
+    for name in (RECORD, COPY):
+        path = shop.store / "updates/u1/web1" / name
+        good = path.read_bytes()
+        for at in range(len(good) - 1):  # the newline at its end means nothing
+            data = bytearray(good)
+            data[at] ^= 1 << at % 8
+            path.write_bytes(data)
+            found = switch_record.read(update)
+            assert found.one == one and bool(found.text) == (name == RECORD)
+        assert [name in problem for problem in shop.target().open().verify().problems] == [True]
+        path.write_bytes(good)
+    assert not shop.target().open().verify().problems
+
+
+def test_nobody_mends_what_was_disarmed_meanwhile(broken: tuple[Shop, dict[str, Any]]) -> None:
+    shop, dummy = broken
+    one = armed(shop, FAR)
+    for name in (RECORD, COPY):
+        flip(shop, name)
+    with working(shop.target(), "test") as work:
+        assert switch_record.read(work.update).one == replace(one, checks=(), hooks=())
+        assert not switch_record.mend(work.update, replace(one, stamp="another"))
+        assert switch_record.mend(work.update, one) and switch_record.read(work.update).problem is None
+        work.update.journal.append(switch_record.DISARMED)
+        for name in (RECORD, COPY):
+            flip(shop, name)
+        assert not switch_record.mend(work.update, one)
+        assert switch_record.read(work.update) == switch_record.Found(None)
+
+
+def test_a_copy_of_the_store_is_guarded_by_no_switch(broken: tuple[Shop, dict[str, Any]], tmp_path: Path) -> None:
+    """Its journal says that one is armed: that is the one of the store itself."""
+    shop, dummy = broken
+    armed(shop, FAR)
+    shutil.copytree(shop.store, tmp_path / "replica")
+    shop.store = tmp_path / "replica"
+    for name in (RECORD, COPY):
+        lose(shop, name)
+    assert info.info(shop.target()).details["watchdog"] == {"state": "disarmed"}  # type: ignore[index]
+
+
+def test_whoever_arms_it_anew_while_its_watcher_ends_has_it_watched(broken: tuple[Shop, dict[str, Any]]) -> None:
+    """To arm takes a watcher that is there for one that stays. It looks often while the lock is held."""
+    shop, before = broken
+    armed(shop, FAR)
+    path = str(shop.store / "updates/u1/web1")
+    with watching(shop) as ended, working(shop.target(), "arm") as work:
+        switch.stand_down(work, work.update, "disarmed")
+        time.sleep(0.3)
+        assert not ended and daemon.watcher(path) == os.getpid()
+        now = clock.now()
+        one = Armed("u1", "web1", "new", 0.3, clock.boot_id(), now + 0.3, now, "daemon")
+        switch_record.save(work.update, one)
+    assert ended == ["the switch fired"] and shop.state() == before
+
+
+def test_one_that_still_tells_its_hooks_watches_what_is_armed_meanwhile(broken: tuple[Shop, dict[str, Any]]) -> None:
+    shop, before = broken
+    slow = shop.root / "slow"
+    hook = Hook(("/bin/sh", "-c", 'until [ -e "$1" ]; do sleep 0.1; done', "sh", str(slow)), events=("rolled_back",))
+    armed(shop, 0.05, hooks=(replace(hook, timeout=IN_TIME),))
+    with watching(shop) as ended:
+        until = time.monotonic() + IN_TIME
+        while not any(event["event"] == switch_record.ENDED for event in events(shop)):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        shop.target(lock_timeout=IN_TIME)
+        restore.restore(shop.target(lock_timeout=IN_TIME), restore.Request(undo=True))
+        assert not ended and shop.state() != before
+        armed(shop, 0.3)
+        while len(fired(shop)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        slow.touch()
+    assert ended == ["the switch fired"] and shop.state() == before
 
 
 def test_one_that_fired_in_vain_can_be_disarmed_by_force(broken: tuple[Shop, dict[str, Any]]) -> None:
