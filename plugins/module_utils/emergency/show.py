@@ -72,7 +72,21 @@ def standing(one: Mapping[str, Any]) -> list[str]:
         lines.append(f"  set aside  the failed state of {human.count(len(one['displaced']), 'rollback')} (see undo)")
     if one["held_bytes"]:
         lines.append(f"  held       {human.size(one['held_bytes'])} for the way back")
-    return lines
+    return [*lines, *(f"  switch     {text}" for text in switch(one.get("watchdog") or {}))]
+
+
+def switch(told: Mapping[str, Any]) -> list[str]:
+    """How the dead-man switch stands, as shadow_info tells of it; nothing where none is armed and none has fired."""
+    if "problem" in told:
+        return [human.clean(f"can't be read: {told['problem']}")]
+    armed = told.get("state") == "armed"
+    if "fired" in told:
+        goes_on = "; it tries to go back until it can" if armed else ""
+        return [human.clean(f"fired at {told['fired']}, because {told['why']}{goes_on}")]
+    if not armed:
+        return []
+    watched = "" if told["pid"] else "; but NOBODY WATCHES: its process is gone"
+    return [f"armed ({told['mode']}): goes back by itself in {human.duration(told['deadline'])}{watched}"]
 
 
 def next_command(tool: str, one: Mapping[str, Any]) -> list[str]:
