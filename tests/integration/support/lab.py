@@ -65,6 +65,10 @@ class Host:
             connection.execute("create table orders (id integer primary key, what text)")
             connection.executemany("insert into orders (what) values (?)", [("tea",), ("bread",)])
         connection.close()
+        self.settle()
+
+    def settle(self) -> None:
+        """Take what is there now for how it is before the update."""
         self._before = self.look()
 
     def look(self) -> str:
