@@ -33,6 +33,17 @@ Test = Callable[[Path], None]
 # The tasks of an update that goes well on every host, and of its checks.
 UPGRADE = (SUPPORT / "upgrade.yml").read_text()
 CHECKS = (SUPPORT / "checks.yml").read_text()
+# A failure that an update rescues itself.
+RESCUED = """
+- name: Fail, and recover without help
+  block:
+    - name: Fail
+      ansible.builtin.fail:
+  rescue:
+    - name: Recover
+      ansible.builtin.set_fact:
+        recovered: true
+"""
 
 
 @dataclass(frozen=True)

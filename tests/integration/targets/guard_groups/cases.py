@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from lab import NEW, OLD, RESOURCES, UPGRADE, Case, main
+from lab import NEW, OLD, RESCUED, RESOURCES, UPGRADE, Case, main
 
 BACK = (OLD, "rolled_back")
 DONE = (NEW, "committed")
@@ -18,16 +18,6 @@ def failing_on(host: str) -> str:
     return f"{UPGRADE}\n- name: Break\n  ansible.builtin.fail:\n  when: inventory_hostname == '{host}'\n"
 
 
-RESCUED = """
-- name: Fail, and recover without help
-  block:
-    - name: Fail
-      ansible.builtin.fail:
-  rescue:
-    - name: Recover
-      ansible.builtin.set_fact:
-        recovered: true
-"""
 # From here on nothing can be written below the remote temporary directory of h2, which Ansible calls unreachable. (Only
 # without pipelining; a closed port would do, but could not be opened in the middle.)
 LOSE_H2 = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab import CHECKS, HANDLER, NEW, OLD, RESOURCES, UPGRADE, Case, main
+from lab import CHECKS, HANDLER, NEW, OLD, RESCUED, RESOURCES, UPGRADE, Case, main
 
 BACK = (OLD, "rolled_back")
 DONE = (NEW, "committed")
@@ -18,18 +18,6 @@ LEFT = (NEW, "open")
 HOST = {"guard_scope": "host"}
 PLAY = {"guard_scope": "play"}
 
-# What an update rescues itself.
-RESCUED = """
-- name: Fail, and recover without help
-  when: inventory_hostname in ['good', 'h1']
-  block:
-    - name: Fail
-      ansible.builtin.fail:
-  rescue:
-    - name: Recover
-      ansible.builtin.set_fact:
-        recovered: true
-"""
 # Each host fails in its own way; `good` does not.
 MIXED = (
     RESCUED
