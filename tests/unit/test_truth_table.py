@@ -53,7 +53,7 @@ def agrees(word: str, states: set[tuple[str, str]]) -> bool:
     as_updated = any(content != "old" and state in ("open", "failed", "restoring") for content, state in states)
     never = {state for state in states if state[0] == "old"} - {BACK}
     return {
-        "alone": back and done,
+        "alone": back and done and not as_updated,
         "itself": back and done,
         "all": states - never == {BACK},
         "batch": back and bool(never),
