@@ -236,6 +236,7 @@ def guard(variables: Mapping[str, Any]) -> dict[str, Any]:
         "guard_validate_tasks": "checks.yml",
         "guard_prestage": False,  # a case that is about it says so; half a second for each host of the others
         "guard_deadline": 0,  # likewise
+        "guard_reconnect": 0,  # likewise
         **variables,
     }
     chosen = {key: value for key, value in settings.items() if value is not None}
