@@ -79,6 +79,9 @@ details:
     - The update that was asked for, with C(shadows), C(plan), C(leases), C(displaced), and C(rounds), the last 20
       restores that displaced something, each with C(round), C(by) (C(rollback) or C(undo)), C(created),
       C(created_utc), C(resources), C(bytes) and C(manifest).
+    - C(watchdog) tells of its dead-man switch. C(state) is C(armed), C(fired), C(disarmed) or C(damaged). One that is
+      armed has C(deadline), the seconds that are left, C(mode), C(unit), C(pid) (none when nothing watches) and
+      C(tool); one that fired C(fired), when, and C(why); a damaged one C(problem).
   returned: success
   type: dict
 busy:

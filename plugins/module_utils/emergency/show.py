@@ -72,22 +72,22 @@ def standing(one: Mapping[str, Any]) -> list[str]:
         lines.append(f"  set aside  the failed state of {human.count(len(one['displaced']), 'rollback')} (see undo)")
     if one["held_bytes"]:
         lines.append(f"  held       {human.size(one['held_bytes'])} for the way back")
-    return [*lines, *_switch(one.get("watchdog") or {})]
+    return [*lines, *(f"  switch     {text}" for text in switch(one.get("watchdog") or {}))]
 
 
-def _switch(told: Mapping[str, Any]) -> list[str]:
-    """How the dead-man switch of an update stands, as shadow_info has it; nothing where none was armed."""
+def switch(told: Mapping[str, Any]) -> list[str]:
+    """How the dead-man switch stands, as shadow_info tells of it; nothing where none is armed and none has fired."""
     lines = []
-    if told.get("state") == "armed":
-        watched = "" if told["pid"] is not None else "; but nobody watches it now"
-        lines.append(
-            f"  switch     goes back by itself in {human.duration(told['deadline'])}, unless committed{watched}"
-        )
-    elif told.get("state") == "fired":
-        lines.append(f"  switch     fired {told['fired']}, because {human.clean(told['why'])}")
+    armed = told.get("state") == "armed"
+    if "fired" in told:
+        goes_on = "; it tries to go back until it can" if armed else ""
+        lines.append(f"fired at {told['fired']}, because {told['why']}{goes_on}")
+    elif armed:
+        watched = "" if told["pid"] else "; but NOBODY WATCHES: its process is gone"
+        lines.append(f"armed ({told['mode']}): goes back by itself in {human.duration(told['deadline'])}{watched}")
     if "problem" in told:
-        lines.append(f"  switch     {human.clean(told['problem'])}")
-    return lines
+        lines.append(told["problem"])
+    return [human.clean(line) for line in lines]
 
 
 def next_command(tool: str, one: Mapping[str, Any]) -> list[str]:

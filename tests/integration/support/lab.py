@@ -29,9 +29,21 @@ SUPPORT = Path(__file__).resolve().parent
 UPDATE_ID = "shop-2"
 SHOWN = 60  # lines of a run that are shown when a case is not as it should be
 OLD, NEW, HALF = "old", "new", "half"
+Test = Callable[[Path], None]
 # The tasks of an update that goes well on every host, and of its checks.
 UPGRADE = (SUPPORT / "upgrade.yml").read_text()
 CHECKS = (SUPPORT / "checks.yml").read_text()
+# A failure that an update rescues itself.
+RESCUED = """
+- name: Fail, and recover without help
+  block:
+    - name: Fail
+      ansible.builtin.fail:
+  rescue:
+    - name: Recover
+      ansible.builtin.set_fact:
+        recovered: true
+"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,10 @@ class Host:
             connection.execute("create table orders (id integer primary key, what text)")
             connection.executemany("insert into orders (what) values (?)", [("tea",), ("bread",)])
         connection.close()
+        self.settle()
+
+    def settle(self) -> None:
+        """Take what is there now for how it is before the update."""
         self._before = self.look()
 
     def look(self) -> str:
@@ -188,7 +204,8 @@ class Case:
 
     `upgrade` and `checks` are files of tasks, `files` others beside the play. `play` adds keywords to the play, `guard`
     variables to the role, and `tasks` stand in its place. `says` has to be in the output, `never` not. `fired` names
-    the hosts on which the handler Restart ran.
+    the hosts on which the handler Restart ran. `shows` names the cells of the table in docs/guard.md that the case is,
+    by line and column. With `again` it is played once more, with an upgrade that goes well everywhere.
     """
 
     name: str
@@ -205,6 +222,8 @@ class Case:
     says: Sequence[str] = ()
     never: Sequence[str] = ()
     fired: Sequence[str] | None = None
+    shows: Sequence[tuple[str, str]] = ()
+    again: bool = False
 
 
 def guard(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +236,7 @@ def guard(variables: Mapping[str, Any]) -> dict[str, Any]:
         "guard_validate_tasks": "checks.yml",
         "guard_prestage": False,  # a case that is about it says so; half a second for each host of the others
         "guard_deadline": 0,  # likewise
+        "guard_reconnect": 0,  # likewise
         **variables,
     }
     chosen = {key: value for key, value in settings.items() if value is not None}
@@ -242,8 +262,12 @@ def try_case(case: Case, root: Path) -> list[str]:
         **case.play,
     }
     lab.write("play.yml", [play])
-    run = lab.play("play.yml", *case.arguments)
-    return judge(case, lab, run)
+    wrong = judge(case, lab, lab.play("play.yml", *case.arguments))
+    if case.again and not wrong:
+        lab.write("upgrade.yml", UPGRADE)
+        well = Case("once more", dict.fromkeys(case.after, (NEW, "committed")), 0)
+        wrong = judge(well, lab, lab.play("play.yml"))
+    return wrong
 
 
 def judge(case: Case, lab: Lab, run: Run) -> list[str]:
@@ -279,10 +303,20 @@ def expect(run: Run, status: int, *says: str) -> None:
     assert run.status == status and not missing, f"{shown}\nexit status {run.status}; it does not say {missing}"
 
 
-def try_all(tests: Sequence[Callable[[Path], None]]) -> None:
+def shows(*cells: tuple[str, str]) -> Callable[[Test], Test]:
+    """As `Case.shows`, of a function for `try_all`."""
+
+    def noted(test: Test) -> Test:
+        test.shows = cells  # type: ignore[attr-defined]
+        return test
+
+    return noted
+
+
+def try_all(tests: Sequence[Test]) -> None:
     """As `main`, for functions that are given a fresh directory and raise AssertionError."""
 
-    def asserting(test: Callable[[Path], None], root: Path) -> list[str]:
+    def asserting(test: Test, root: Path) -> list[str]:
         try:
             test(root)
         except AssertionError as error:

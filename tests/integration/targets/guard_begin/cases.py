@@ -71,12 +71,14 @@ CASES = [
         guard={"guard_resources": MISSING_ON_H2},
         says=["Update shop-2 was not started: h2: config: ", "Nothing was changed on h1."],
         never=["Nothing was changed on h1. h1"],
+        shows=[("not-shadowed", "batch")],
     ),
     Case(
         "one host can't be shadowed, scope host: the other starts",
         {"h1": DONE, "h2": NEVER},
         2,
         guard={"guard_resources": MISSING_ON_H2, "guard_scope": "host"},
+        shows=[("not-shadowed", "host")],
     ),
     Case(
         "wrong settings: one sentence each, nothing is changed",
@@ -104,6 +106,7 @@ CASES = [
         2,
         play={"max_fail_percentage": 0, "serial": 2},
         says=["Update shop-2 was not started: h1, h2: the play sets max_fail_percentage"],
+        shows=[("max-fail-percentage", "batch")],
     ),
     Case(
         "hosts of one update with different ids: refused",
@@ -194,6 +197,7 @@ if os.geteuid() == 0:  # su asks nobody but root for no password
             upgrade=UPGRADE + FAIL,
             guard={"guard_soak": 1, "guard_soak_interval": 1},
             play={"become": True, "become_method": "ansible.builtin.su", "handlers": [HANDLER]},
+            shows=[("become", "batch")],
         )
     )
 

@@ -193,6 +193,7 @@ CASES = [
         ],
         never=["hunter2", "first line the disk"],
         fired=["good", "recovered", "check", "handler"],
+        shows=[(line, "host") for line in ("task", "missing-file", "handler", "check", "rescued", "no-log")],
     ),
     Case(
         "a guard inside the user's own rescue: Ansible goes on, and fires what was notified",
@@ -222,6 +223,7 @@ CASES = [
             "h2 is back in the state before it",
         ],
         fired=[],
+        shows=[("run-once", "host")],
     ),
     Case(
         "any_errors_fatal: all hosts go back",
@@ -235,6 +237,7 @@ CASES = [
             "h1 is back in the state before it",
             "h2 is back in the state before it",
         ],
+        shows=[("any-errors-fatal", "host")],
     ),
     Case(
         "the checks fail after the rollback too; ignore_errors of the play does not make them optional",
@@ -257,6 +260,7 @@ CASES = [
             "task Fail the third time failed: ",
             "h1 is back in the state before it (restored: db, config). The checks pass.",
         ],
+        shows=[("soak", "batch")],
     ),
     Case(
         "what can't be restored is named and escalated; neither that nor a host that hangs keeps another back",
@@ -287,6 +291,7 @@ CASES = [
             "Timed out after 10 second",
             "h3 is back in the state before it",
         ],
+        shows=[("unrestored", "batch")],
     ),
     Case(
         "what fails once, or twice, is given more each time, and comes back; what fails always is escalated",

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, guard, try_all
+from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, guard, shows, try_all
 
 # The task in flight outlives the controller, as it does for real: it makes a file, and ends when that is gone.
 WAIT = """
@@ -77,6 +77,7 @@ def an_update_is_killed(root: Path) -> None:
     assert (lab.hosts["h1"].etc / "written-since").exists()
 
 
+@shows(("again", "batch"))
 def an_update_is_killed_and_played_again(root: Path) -> None:
     """Played again, the first shadows are kept: when that fails too, it goes back to before the first attempt."""
     lab = make(root, "h1", "h2", upgrade=UPGRADE + WAIT)
@@ -86,6 +87,7 @@ def an_update_is_killed_and_played_again(root: Path) -> None:
     assert lab.states() == {"h1": (OLD, "rolled_back"), "h2": (OLD, "rolled_back")}, lab.states()
 
 
+@shows(("killed-back", "batch"))
 def a_rollback_is_killed(root: Path) -> None:
     """Killed while the guard restores: the playbook rollback goes on from there."""
     broken = UPGRADE + "\n- name: Break\n  ansible.builtin.fail:\n"

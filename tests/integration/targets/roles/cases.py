@@ -11,6 +11,7 @@ from typing import Any
 from lab import NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, try_all
 
 SECOND = "shop-3"
+HEALTH = [{"name": "sound", "command": ["/bin/true"]}]
 
 
 def role(name: str, then: list[str] | None = None, **variables: Any) -> list[dict[str, Any]]:
@@ -67,11 +68,26 @@ def an_update_and_its_way_back(root: Path) -> None:
 
 
 def an_update_and_its_commit(root: Path) -> None:
-    """shadow_create, shadow_commit with retention, shadow_prune."""
+    """shadow_create, rollback_watchdog, shadow_commit with retention, shadow_prune."""
     create = {"resources_file": "{{ inventory_hostname }}.yml"}
     tasks = [
         *role("shadow_create", update_id=UPDATE_ID, **create),
+        *role("rollback_watchdog", ["rollback_watchdog_result.state == 'armed'"], update_id=UPDATE_ID, health=HEALTH),
         *UPGRADE_NOW,
+        *role(
+            "rollback_watchdog",
+            ["rollback_watchdog_result.deadline > 3600", "rollback_watchdog_result.watched == ['sound']"],
+            update_id=UPDATE_ID,
+            state="extended",
+            deadline=7200,
+        ),
+        *role("shadow_info", ["shadow_info_result.details.watchdog.state == 'armed'"], update_id=UPDATE_ID),
+        *role(
+            "rollback_watchdog",
+            ["rollback_watchdog_result.state == 'disarmed'"],
+            update_id=UPDATE_ID,
+            state="disarmed",
+        ),
         *role("shadow_commit", ["shadow_commit_result.state == 'committed'"], update_id=UPDATE_ID),
         *role("shadow_create", update_id=SECOND, **create),
         *role("shadow_commit", [f"shadow_commit_result.dropped == ['{UPDATE_ID}']"], update_id=SECOND, keep_last=1),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, guard, try_all
+from lab import CHECKS, NEW, OLD, RESOURCES, SILENT, UPDATE_ID, UPGRADE, Lab, expect, guard, shows, try_all
 
 PATIENCE = 120.0
 BACK = (OLD, "rolled_back")
@@ -103,6 +103,7 @@ def a_begun_update_is_killed(root: Path) -> None:
     assert lab.states() == {"h1": BACK, "h2": BACK}, lab.states()
 
 
+@shows(("killed", "batch"))
 def a_guarded_update_is_killed(root: Path) -> None:
     """The same with the guard, whose mark tells the tasks of one host from those of another."""
     lab = make(root, UPGRADE + HANG)
@@ -120,6 +121,7 @@ def a_guarded_update_is_killed(root: Path) -> None:
     assert lab.states() == {"h1": BACK}, lab.states()
 
 
+@shows(("fired", "batch"))
 def a_host_is_not_well_during_the_update(root: Path) -> None:
     """It goes back at once; the run, which goes on, can't commit it, and reports what it did as its own result."""
     lab = make(root, UPGRADE + "\n- name: Wait\n  ansible.builtin.wait_for:\n    path: '{{ root }}/back'\n")

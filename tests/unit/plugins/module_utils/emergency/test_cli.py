@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.umbra.rollback.plugins.module_utils.emergency import cli
+from ansible_collections.umbra.rollback.plugins.module_utils.emergency import cli, show
 from ansible_collections.umbra.rollback.plugins.module_utils.plan import Plan, Step
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import create, switch_record
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import arm, create, switch_record
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
-from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import clock
+from ansible_collections.umbra.rollback.plugins.module_utils.watchdog import clock, units
 from ansible_collections.umbra.rollback.plugins.module_utils.watchdog.armed import Armed
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.store.helpers import flip
 from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.verbs.conftest import Shop, touched
@@ -74,6 +73,40 @@ def test_the_way_back_and_forth_on_a_host_where_nothing_is_set(shop: Shop) -> No
     assert {**shop.state(), "service": ""} == {**failed, "service": ""}
     assert "Update u1 is committed." in tool.say("commit", "u1")
     assert "Update u1 is committed: the update was declared good." in tool.say("status", "u1")
+
+
+@pytest.mark.pure
+def test_status_tells_of_the_dead_man_switch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Armed, with nobody who watches, and fired; and nothing of it where there is none."""
+    monkeypatch.setattr(units, "here", lambda: False)
+    shop.shadow()
+    assert "switch" not in call(shop, "status", "u1")
+    arm.arm(shop.target(), arm.Settings(7200.0))
+    said = call(shop, "status", "u1")
+    assert "  switch     armed (daemon): goes back by itself in 2 h\n" in said
+    told = document(shop, "status", "u1")["update"]["watchdog"]
+    assert told["state"] == "armed" and told["mode"] == "daemon" and 7000 < told["deadline"] <= 7200
+    os.kill(told["pid"], signal.SIGKILL)
+    wait_for(lambda: "NOBODY WATCHES" in call(shop, "status", "u1"))
+    arm.extend(shop.target(), 0.1)
+    wait_for(lambda: "switch     fired at 2" in call(shop, "status", "u1"))
+    wait_for(lambda: document(shop, "status", "u1")["update"]["watchdog"]["state"] == "fired")
+    assert ", because the update was not committed within 0.1 s\n" in call(shop, "status", "u1")
+    assert "not committed" in document(shop, "status", "u1")["update"]["watchdog"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"state": "damaged", "problem": "watchdog.json is cut off"}, "watchdog.json is cut off"),
+        (
+            {"state": "armed", "fired": "03:00", "why": "shop failed", "deadline": 0.0, "pid": 7, "mode": "daemon"},
+            "fired at 03:00, because shop failed; it tries to go back until it can",
+        ),
+    ],
+)
+def test_a_switch_that_is_not_as_it_should_be(told: dict[str, Any], said: str) -> None:
+    assert show.switch(told) == [said]
 
 
 def test_a_store_with_a_key_wants_it(shop: Shop) -> None:
@@ -287,14 +320,13 @@ def test_whose_shadows_they_are_is_known_by_where_they_were_made(shop: Shop, mon
     assert "rolled back" in call(shop, "restore", "u1")
 
 
-def test_how_the_switch_stands_is_in_the_status(shop: Shop) -> None:
+def test_a_damaged_switch_is_in_the_status(shop: Shop) -> None:
     shop.shadow()
     now = clock.now()
     one = Armed("u1", "web1", "one", 3600.0, clock.boot_id(), now + 3600.0, now, "daemon")
     with working(shop.target(), "arm") as work:
         switch_record.save(work.update, one)
-    switch = r"\n  switch     goes back by itself in \d+ (min|h).*, unless committed; but nobody watches it now\n"
-    assert re.search(switch, call(shop))
+    assert "  switch     armed (daemon): goes back by itself in " in call(shop)
     flip(shop.store / "updates/u1/web1/watchdog.json", 100)
     said = call(shop)
     assert "watchdog.json is damaged: " in said and "goes by its copy" in said and "by itself in " in said
