@@ -1,0 +1,320 @@
+# Copyright (c) 2026 The umbra.rollback authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real Debian guests under QEMU, which can lose their network, their power and their mind (see README.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from ansible_collections.umbra.rollback.tests.testbed import image, machine
+from ansible_collections.umbra.rollback.tests.testbed.qmp import Qmp
+
+MEMORY = 512  # MiB
+LOGIN_SECONDS = 240.0  # a cold boot takes 15 to 20 on a machine that does nothing else
+KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off panic=1 tsc=unstable systemd.show_status=0 quiet"
+SSH_CONFIG = """Host {name}
+  HostName 127.0.0.1
+  Port {port}
+  User root
+  IdentityFile {key}
+  IdentitiesOnly yes
+  BatchMode yes
+  ConnectTimeout 10
+  ServerAliveInterval 5
+  ServerAliveCountMax 6
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+  ControlMaster auto
+  ControlPath {directory}/master
+  ControlPersist 60
+"""
+
+
+class GuestError(Exception):
+    """A guest did not do what it was asked to."""
+
+
+class Keys:
+    """An SSH key for one run, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.private = directory / "key"
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "umbra-testbed", "-f", str(self.private)]
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+
+    @property
+    def public(self) -> Path:
+        """The file that a guest reads; all of them are of one size, which a saved state has to rely on."""
+        return self.private.with_suffix(".pub")
+
+
+class Guest:
+    """One guest, with a disk of its own; a context manager, after which nothing of it is left.
+
+    `console` is the file with all that its kernel said.
+    """
+
+    def __init__(self, name: str, directory: Path, images: Path, keys: Keys) -> None:
+        self.name, self.directory, self._images, self._keys = name, directory, images, keys
+        self.console, self.ssh_config = directory / "console", directory / "ssh_config"
+        self._disk, self._monitor = directory / "disk.qcow2", directory / "monitor"
+        self._qemu: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Guest:
+        """Itself, not started yet."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End it at once."""
+        self.power_cut()
+
+    @property
+    def inventory(self) -> dict[str, object]:
+        """Its variables for ansible-playbook."""
+        return {
+            "ansible_host": self.name,
+            "ansible_ssh_args": f"-F {self.ssh_config}",
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+
+    def resume(self) -> None:
+        """Begin with a disk of its own in the saved state, booted: takes a second or two. Raises GuestError."""
+        self._lay_disk("booted.qcow2")
+        with (self._images / "state").open("rb") as state:
+            self._start(state.fileno())
+            with Qmp(self._monitor) as monitor:
+                monitor.go_on()
+        # Its clock stood still meanwhile, and the state was another guest's.
+        script = 'date --set="@$1" && echo "$2" > /etc/hostname && hostname "$2"'
+        self.wait_ssh()
+        self.ssh(["sh", "-c", script, "-", f"{time.time():.3f}", self.name])
+
+    def boot(self) -> None:
+        """Begin with a disk of its own, from nothing, and wait for its sshd. Raises GuestError."""
+        self._lay_disk("disk.raw")
+        self.boot_again()
+
+    def boot_again(self) -> None:
+        """Boot from its disk as it is, and wait for its sshd. Raises GuestError."""
+        self._start()
+        self.wait_ssh()
+
+    def power_cut(self) -> None:
+        """Kill QEMU. What was not synced is lost; `boot_again` finds the rest. May be repeated."""
+        if self._qemu is not None:
+            self._qemu.kill()
+            self._qemu.wait()
+            self._qemu = None
+            self.forget_connection()
+
+    def link_down(self) -> None:
+        """Pull the cable of its network card."""
+        self._set_link(False)
+
+    def link_up(self) -> None:
+        """Put it in again."""
+        self._set_link(True)
+
+    def panic(self) -> None:
+        """Have the kernel panic. It boots again by itself; wait with `comes_back`."""
+        self.ssh(["sh", "-c", "(sleep 0.5; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 < /dev/null &"])
+
+    def reboot(self) -> None:
+        """Reboot, and wait until it is back. Raises GuestError."""
+        with self.comes_back():
+            self.ssh(["systemctl", "--no-block", "reboot"])
+
+    @contextmanager
+    def comes_back(self, seconds: float = LOGIN_SECONDS) -> Iterator[None]:
+        """Wait at the end for another boot than that at the beginning. Raises GuestError."""
+        before = self.boot_id()
+        yield
+        until = time.monotonic() + seconds
+        self.forget_connection()
+        self.wait_ssh(seconds)
+        while self.boot_id() == before:
+            if time.monotonic() > until:
+                raise GuestError(f"{self.name} did not boot again within {seconds:.0f} s: {self.last_words()}")
+            time.sleep(0.5)
+            self.forget_connection()
+            self.wait_ssh(until - time.monotonic())
+
+    def boot_id(self) -> str:
+        """Another one for each boot. Raises GuestError."""
+        return self.ssh(["cat", "/proc/sys/kernel/random/boot_id"]).strip()
+
+    def ssh(self, argv: Sequence[str], stdin: str = "", timeout: float = 120.0) -> str:
+        """What a program prints in the guest, run as root. Raises GuestError."""
+        command = ["ssh", "-F", str(self.ssh_config), self.name, shlex.join(argv)]
+        try:
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise GuestError(f"{shlex.join(argv)} on {self.name}: nothing within {timeout:.0f} s") from None
+        if done.returncode != 0:
+            raise GuestError(f"{shlex.join(argv)} on {self.name} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def put(self, path: str, text: str, mode: str = "0644") -> None:
+        """Write a file in the guest. Raises GuestError."""
+        script = 'mkdir -p "${1%/*}" && cat > "$1" && chmod "$2" "$1"'
+        self.ssh(["sh", "-c", script, "-", path, mode], stdin=text)
+
+    def wait_ssh(self, seconds: float = LOGIN_SECONDS) -> None:
+        """Wait until one can log in. Raises GuestError."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.ssh(["true"], timeout=max(1.0, min(15.0, until - time.monotonic())))
+                return
+            except GuestError as error:
+                if time.monotonic() > until or self._qemu is None or self._qemu.poll() is not None:
+                    raise GuestError(f"nobody can log in to {self.name}: {error}; {self.last_words()}") from None
+                self.forget_connection()
+                time.sleep(0.2)
+
+    def last_words(self) -> str:
+        """The end of what QEMU and the kernel said."""
+        files = (self.directory / "qemu.log", self.console)
+        said = [path.read_text(errors="replace")[-2000:] for path in files if path.exists()]
+        return "\n".join(said)
+
+    def forget_connection(self) -> None:
+        """End the SSH connection that all share: what it leads to is gone, or about to be."""
+        argv = ["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Its status says whether there was one, which is no matter.
+            subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
+        (self.directory / "master").unlink(missing_ok=True)
+
+    def save(self, path: Path) -> None:
+        """Write its memory and devices to a file, and end it: `resume` goes on there. Raises GuestError."""
+        self.ssh(["sync"])
+        self.forget_connection()
+        with path.open("wb") as state, Qmp(self._monitor) as monitor:
+            monitor.save(state.fileno())
+        self.power_cut()
+
+    def _lay_disk(self, base: str) -> None:
+        form = "raw" if base.endswith(".raw") else "qcow2"
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self._images / base), "-F", form]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        subprocess.run([*argv, str(self._disk)], check=True)
+
+    def _start(self, state: int | None = None) -> None:
+        """Start QEMU, which ends with this process, however that ends; wait for its monitor."""
+        argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", *self._options()]
+        argv += [] if state is None else ["-incoming", f"fd:{state}"]
+        self._monitor.unlink(missing_ok=True)
+        with (self.directory / "qemu.log").open("ab") as log:
+            self._qemu = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[] if state is None else [state]
+            )
+        until = time.monotonic() + LOGIN_SECONDS
+        while True:
+            try:
+                port = self._port()
+                break
+            except (OSError, ValueError):
+                if self._qemu.poll() is not None or time.monotonic() > until:
+                    raise GuestError(f"QEMU of {self.name} did not start: {self.last_words()}") from None
+                time.sleep(0.05)
+        settings = {"name": self.name, "port": port, "key": self._keys.private, "directory": self.directory}
+        self.ssh_config.write_text(SSH_CONFIG.format(**settings))
+
+    def _options(self) -> list[str]:
+        # Saved states rely on all of this staying as it is.
+        return [
+            *("-name", self.name, "-nodefaults", "-display", "none", "-machine", "pc", "-smp", "1"),
+            *("-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(MEMORY)),
+            *("-kernel", str(self._images / "kernel"), "-initrd", str(self._images / "initrd"), "-append", KERNEL),
+            *("-drive", f"file={self._disk},format=qcow2,if=none,id=disk"),
+            *("-device", "virtio-blk-pci,drive=disk"),
+            *("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
+            *("-device", "virtio-net-pci,netdev=net,id=card,romfile="),
+            *("-fw_cfg", f"name={image.KEY},file={self._keys.public}"),
+            *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
+            *("-qmp", f"unix:{self._monitor},server=on,wait=off"),
+        ]
+
+    def _port(self) -> int:
+        """The port of the host that leads to its sshd; QEMU has chosen a free one."""
+        with Qmp(self._monitor) as monitor:
+            shown = monitor.ask("human-monitor-command", **{"command-line": "info usernet"})
+        found = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", shown)
+        if found is None:
+            raise ValueError(shown)
+        return int(found[1])
+
+    def _set_link(self, up: bool) -> None:
+        with Qmp(self._monitor) as monitor:
+            monitor.ask("set_link", name="card", up=up)
+
+
+def images() -> Path:
+    """The directory with a disk, its kernel and a saved state of it, booted; made where it is missing.
+
+    That takes a minute, and a minute more for the Debian that it is made of, where that is missing too.
+    """
+    version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    target = machine.CACHE / f"guest-{image.digest(version, KERNEL, str(MEMORY))}"
+    machine.CACHE.mkdir(parents=True, exist_ok=True)
+    with (machine.CACHE / "guest.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            for old in machine.CACHE.glob("guest-*"):
+                shutil.rmtree(old)
+            fresh = machine.CACHE / "guest-unfinished"
+            fresh.mkdir()
+            image.build(fresh)
+            _save_booted(fresh)
+            fresh.rename(target)
+    return target
+
+
+def _save_booted(images_: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="umbra-guest-") as scratch:
+        directory = Path(scratch)
+        with Guest("guest", directory, images_, Keys(directory)) as guest:
+            guest.boot()
+            guest.ssh(["systemctl", "is-system-running", "--wait"], timeout=LOGIN_SECONDS)
+            guest.save(images_ / "state")
+        disk = images_ / "booted.qcow2"
+        shutil.move(directory / "disk.qcow2", disk)
+        # What it lies on, by a name that stays when the directory gets its own.
+        subprocess.run(["qemu-img", "rebase", "-u", "-b", "disk.raw", "-F", "raw", str(disk)], check=True)
+
+
+class Bed:
+    """Guests of one run, in a directory whose path is short; a context manager, after which nothing is left."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bed:
+        """Itself; makes the images where they are missing."""
+        self._images = images()
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="umbra-bed-")))
+        self._keys = Keys(self.directory)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End all guests."""
+        self._stack.close()
+
+    def guest(self, name: str) -> Guest:
+        """A guest that is not started yet, and ends with the bed at the latest."""
+        return self._stack.enter_context(Guest(name, self.directory / name, self._images, self._keys))
