@@ -19,46 +19,16 @@ from pathlib import Path
 from types import TracebackType
 
 from ansible_collections.umbra.rollback.tests.testbed import image, machine
+from ansible_collections.umbra.rollback.tests.testbed.keys import Keys, inventory
 from ansible_collections.umbra.rollback.tests.testbed.qmp import Qmp
 
 MEMORY = 512  # MiB
-LOGIN_SECONDS = 240.0  # a cold boot takes 15 to 20 on a machine that does nothing else
+LOGIN_SECONDS = 600.0  # a cold boot takes 20 on a machine that does nothing else, and ten times that on a busy one
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off panic=1 tsc=unstable systemd.show_status=0 quiet"
-SSH_CONFIG = """Host {name}
-  HostName 127.0.0.1
-  Port {port}
-  User root
-  IdentityFile {key}
-  IdentitiesOnly yes
-  BatchMode yes
-  ConnectTimeout 10
-  ServerAliveInterval 5
-  ServerAliveCountMax 6
-  StrictHostKeyChecking no
-  UserKnownHostsFile /dev/null
-  LogLevel ERROR
-  ControlMaster auto
-  ControlPath {directory}/master
-  ControlPersist 60
-"""
 
 
 class GuestError(Exception):
     """A guest did not do what it was asked to."""
-
-
-class Keys:
-    """An SSH key for one run, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.private = directory / "key"
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "umbra-testbed", "-f", str(self.private)]
-        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
-
-    @property
-    def public(self) -> Path:
-        """The file that a guest reads; all of them are of one size, which a saved state has to rely on."""
-        return self.private.with_suffix(".pub")
 
 
 class Guest:
@@ -84,12 +54,14 @@ class Guest:
     @property
     def inventory(self) -> dict[str, object]:
         """Its variables for ansible-playbook."""
-        return {
-            "ansible_host": self.name,
-            "ansible_ssh_args": f"-F {self.ssh_config}",
-            "ansible_pipelining": True,
-            "ansible_python_interpreter": "/usr/bin/python3",
-        }
+        return inventory(self.ssh_config)
+
+    @property
+    def pid(self) -> int:
+        """The process of QEMU. Raises GuestError when there is none."""
+        if self._qemu is None:
+            raise GuestError(f"{self.name} does not run")
+        return self._qemu.pid
 
     def resume(self) -> None:
         """Begin with a disk of its own in the saved state, booted: takes a second or two. Raises GuestError."""
@@ -198,7 +170,7 @@ class Guest:
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Its status says whether there was one, which is no matter.
             subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
-        (self.directory / "master").unlink(missing_ok=True)
+        (self.directory / f"master-{self.name}").unlink(missing_ok=True)
 
     def save(self, path: Path) -> None:
         """Write its memory and devices to a file, and end it: `resume` goes on there. Raises GuestError."""
@@ -232,8 +204,8 @@ class Guest:
                 if self._qemu.poll() is not None or time.monotonic() > until:
                     raise GuestError(f"QEMU of {self.name} did not start: {self.last_words()}") from None
                 time.sleep(0.05)
-        settings = {"name": self.name, "port": port, "key": self._keys.private, "directory": self.directory}
-        self.ssh_config.write_text(SSH_CONFIG.format(**settings))
+        where = f"Host {self.name}\n  HostName 127.0.0.1\n  Port {port}\n"
+        self.ssh_config.write_text(where + self._keys.settings(self.directory))
 
     def _options(self) -> list[str]:
         # Saved states rely on all of this staying as it is.

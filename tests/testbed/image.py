@@ -19,8 +19,12 @@ RECIPE = 1  # raise when what is done with these changes
 DISK = "2G"  # sparse
 HARD_DISK = ("virtio_pci", "virtio_blk")  # modules without which the kernel finds no disk
 KEY = "opt/umbra.testbed/key"  # where QEMU puts the public key of a run
-# Still masked, as in the machine: what works by itself at a time that no test has chosen.
-MASKED = tuple(unit for unit in machine.MASKED if unit.endswith(".timer") or unit.startswith("e2scrub"))
+# What the processor's and the board's features would load, and no test needs: a third of the time of a boot.
+BLACKLIST = (
+    *("aesni_intel", "ata_piix", "button", "crc32_pclmul", "crct10dif_pclmul", "evdev", "floppy"),
+    *("ghash_clmulni_intel", "i2c_piix4", "joydev", "kvm", "kvm_amd", "parport_pc", "pcspkr", "powernow_k8"),
+    *("psmouse", "serio_raw", "sha512_ssse3"),
+)
 INIT = """#!/busybox sh
 /busybox mount -t devtmpfs dev /dev
 for module in /modules/*; do /busybox insmod $module; done
@@ -44,6 +48,7 @@ FILES = {
     "etc/hostname": "guest\n",
     "etc/hosts": "127.0.0.1 localhost\n",
     "etc/initramfs-tools/update-initramfs.conf": "update_initramfs=no\n",  # it would take longer than all the rest
+    "etc/modprobe.d/testbed.conf": "".join(f"blacklist {name}\n" for name in BLACKLIST),
     "etc/modules-load.d/testbed.conf": "qemu_fw_cfg\n",
     "etc/ssh/sshd_config.d/testbed.conf": SSHD,
     "etc/sysctl.d/testbed.conf": "kernel.sysrq=1\n",
@@ -101,9 +106,8 @@ def _install(root: Path) -> None:
 
 
 def _prepare(root: Path) -> None:
-    """A whole Debian again, of what the machine did without."""
-    masked = [unit for unit in machine.MASKED if unit not in MASKED]
-    machine.run_in(root, "systemctl", "--quiet", "unmask", *masked)
+    """What the machine did without, and a host has. What starts by itself at a time of its own stays masked."""
+    machine.run_in(root, "systemctl", "--quiet", "unmask", "ssh.service", "getty@tty1.service")
     machine.run_in(root, "systemctl", "--quiet", "enable", "ssh.service", "systemd-networkd.service")
     machine.run_in(root, "systemctl", "--quiet", "disable", "systemd-networkd-wait-online.service")
     (root / "etc/systemd/system-generators/systemd-fstab-generator").unlink()
