@@ -17,7 +17,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import debs
+import debs  # type: ignore[import-not-found] # tests/unit/support/debs.py, which is beside this file there
 
 DATABASE, SETTINGS, UNITS = Path("/var/lib/shop/shop.db"), Path("/etc/shop.d"), Path("/etc/systemd/system")
 SERVER = """#!/usr/bin/python3

@@ -225,7 +225,7 @@ class Guest:
     def _port(self) -> int:
         """The port of the host that leads to its sshd; QEMU has chosen a free one."""
         with Qmp(self._monitor) as monitor:
-            shown = monitor.ask("human-monitor-command", **{"command-line": "info usernet"})
+            shown = monitor.ask("human-monitor-command", {"command-line": "info usernet"})
         found = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", shown)
         if found is None:
             raise ValueError(shown)
@@ -233,7 +233,7 @@ class Guest:
 
     def _set_link(self, up: bool) -> None:
         with Qmp(self._monitor) as monitor:
-            monitor.ask("set_link", name="card", up=up)
+            monitor.ask("set_link", {"name": "card", "up": up})
 
 
 def images() -> Path:

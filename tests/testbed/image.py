@@ -86,15 +86,15 @@ def _install(root: Path) -> None:
     if not mirror:
         raise SystemExit("which Debian mirror? This host's apt names none: set UMBRA_TESTBED_MIRROR")
     (root / "etc/apt/sources.list").write_text(f"deb {mirror} {machine.SUITE} main\n")
-    here = ("-q", "-y", "-o", f"Dir={root}", "-o", f"Dir::State::status={root}/var/lib/dpkg/status")
-    here += ("-o", "APT::Sandbox::User=root", "--no-install-recommends")
+    here = ["-q", "-y", "-o", f"Dir={root}", "-o", f"Dir::State::status={root}/var/lib/dpkg/status"]
+    here += ["-o", "APT::Sandbox::User=root", "--no-install-recommends"]
     (root / "var/lib/apt/lists/partial").mkdir(parents=True)
     _run("apt-get", *here, "update")
     _run("apt-get", *here, "--download-only", "install", *PACKAGES)
     machine.mount("-t", "proc", "proc", str(root / "proc"))
     try:
-        argv = ("apt-get", "-q", "-y", "-o", "Dpkg::Options::=--force-confold", "--no-download")
-        argv += ("--no-install-recommends", "install", *PACKAGES)
+        argv = ["apt-get", "-q", "-y", "-o", "Dpkg::Options::=--force-confold", "--no-download"]
+        argv += ["--no-install-recommends", "install", *PACKAGES]
         environment = {**machine.ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive"}
         _run("chroot", str(root), *argv, environment=environment)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -39,9 +40,9 @@ class Qmp:
         self._lines.close()
         self._socket.close()
 
-    def ask(self, command: str, file: int | None = None, **arguments: object) -> Any:
+    def ask(self, command: str, arguments: Mapping[str, object] | None = None, file: int | None = None) -> Any:
         """Have a command done, with a file descriptor beside it for `getfd`. Raises QmpError."""
-        request = json.dumps({"execute": command, "arguments": arguments}).encode()
+        request = json.dumps({"execute": command, "arguments": dict(arguments or {})}).encode()
         socket.send_fds(self._socket, [request], [] if file is None else [file])
         while line := self._lines.readline():
             answer = json.loads(line)
@@ -54,9 +55,9 @@ class Qmp:
     def save(self, file: int) -> None:
         """Stop the guest, and write all its memory and devices to an open file. Raises QmpError."""
         self.ask("stop")
-        self.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-        self.ask("getfd", file, fdname="state")
-        self.ask("migrate", uri="fd:state")
+        self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+        self.ask("getfd", {"fdname": "state"}, file)
+        self.ask("migrate", {"uri": "fd:state"})
         self._migrated()
 
     def go_on(self) -> None:
