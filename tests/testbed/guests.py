@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,9 +24,13 @@ from ansible_collections.umbra.rollback.tests.testbed import image, machine
 from ansible_collections.umbra.rollback.tests.testbed.keys import Keys, inventory
 from ansible_collections.umbra.rollback.tests.testbed.qmp import Qmp
 
+PROBE_SECONDS = 20.0
 MEMORY = 512  # MiB
+PROCESSOR = "max,la57=off"  # five levels of page tables cost a tenth of a boot
 LOGIN_SECONDS = 600.0  # a cold boot takes 20 on a machine that does nothing else, and ten times that on a busy one
-KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off panic=1 tsc=unstable systemd.show_status=0 quiet"
+# On a busy machine a guest may get no processor for seconds: what the kernel would conclude from that is switched off.
+KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off panic=1 systemd.show_status=0 quiet"
+KERNEL += " tsc=reliable no_timer_check nowatchdog"
 
 
 class GuestError(Exception):
@@ -42,6 +48,7 @@ class Guest:
         self.console, self.ssh_config = directory / "console", directory / "ssh_config"
         self._disk, self._monitor = directory / "disk.qcow2", directory / "monitor"
         self._qemu: subprocess.Popen[bytes] | None = None
+        self._port = 0
 
     def __enter__(self) -> Guest:
         """Itself, not started yet."""
@@ -118,7 +125,7 @@ class Guest:
         until = time.monotonic() + seconds
         self.forget_connection()
         self.wait_ssh(seconds)
-        while self.boot_id() == before:
+        while self._boot_id_or_none() in (before, None):
             if time.monotonic() > until:
                 raise GuestError(f"{self.name} did not boot again within {seconds:.0f} s: {self.last_words()}")
             time.sleep(0.5)
@@ -128,6 +135,13 @@ class Guest:
     def boot_id(self) -> str:
         """Another one for each boot. Raises GuestError."""
         return self.ssh(["cat", "/proc/sys/kernel/random/boot_id"]).strip()
+
+    def _boot_id_or_none(self) -> str | None:
+        """None while it goes down."""
+        try:
+            return self.boot_id()
+        except GuestError:
+            return None
 
     def ssh(self, argv: Sequence[str], stdin: str = "", timeout: float = 120.0) -> str:
         """What a program prints in the guest, run as root. Raises GuestError."""
@@ -147,16 +161,25 @@ class Guest:
 
     def wait_ssh(self, seconds: float = LOGIN_SECONDS) -> None:
         """Wait until one can log in. Raises GuestError."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                self.ssh(["true"], timeout=max(1.0, min(15.0, until - time.monotonic())))
-                return
-            except GuestError as error:
-                if time.monotonic() > until or self._qemu is None or self._qemu.poll() is not None:
-                    raise GuestError(f"nobody can log in to {self.name}: {error}; {self.last_words()}") from None
-                self.forget_connection()
-                time.sleep(0.2)
+        until, problem = time.monotonic() + seconds, "no sshd answers"
+        while time.monotonic() < until and self._qemu is not None and self._qemu.poll() is None:
+            if self._answers():
+                try:
+                    self.ssh(["true"])
+                    return
+                except GuestError as error:  # it was on its way down
+                    problem = str(error)
+                    self.forget_connection()
+            time.sleep(0.2)
+        raise GuestError(f"nobody can log in to {self.name}: {problem}; {self.last_words()}")
+
+    def _answers(self) -> bool:
+        """Whether an sshd says its name. QEMU takes every connection, and tries for a while to find somebody for it."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=PROBE_SECONDS) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
     def last_words(self) -> str:
         """The end of what QEMU and the kernel said."""
@@ -198,20 +221,20 @@ class Guest:
         until = time.monotonic() + LOGIN_SECONDS
         while True:
             try:
-                port = self._port()
+                self._port = self._forwarded()
                 break
             except (OSError, ValueError):
                 if self._qemu.poll() is not None or time.monotonic() > until:
                     raise GuestError(f"QEMU of {self.name} did not start: {self.last_words()}") from None
                 time.sleep(0.05)
-        where = f"Host {self.name}\n  HostName 127.0.0.1\n  Port {port}\n"
+        where = f"Host {self.name}\n  HostName 127.0.0.1\n  Port {self._port}\n"
         self.ssh_config.write_text(where + self._keys.settings(self.directory))
 
     def _options(self) -> list[str]:
         # Saved states rely on all of this staying as it is.
         return [
             *("-name", self.name, "-nodefaults", "-display", "none", "-machine", "pc", "-smp", "1"),
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(MEMORY)),
+            *("-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-m", str(MEMORY)),
             *("-kernel", str(self._images / "kernel"), "-initrd", str(self._images / "initrd"), "-append", KERNEL),
             *("-drive", f"file={self._disk},format=qcow2,if=none,id=disk"),
             *("-device", "virtio-blk-pci,drive=disk"),
@@ -222,7 +245,7 @@ class Guest:
             *("-qmp", f"unix:{self._monitor},server=on,wait=off"),
         ]
 
-    def _port(self) -> int:
+    def _forwarded(self) -> int:
         """The port of the host that leads to its sshd; QEMU has chosen a free one."""
         with Qmp(self._monitor) as monitor:
             shown = monitor.ask("human-monitor-command", {"command-line": "info usernet"})
@@ -236,25 +259,43 @@ class Guest:
             monitor.ask("set_link", {"name": "card", "up": up})
 
 
-def images() -> Path:
+def images() -> tuple[Path, int]:
     """The directory with a disk, its kernel and a saved state of it, booted; made where it is missing.
 
-    That takes a minute, and a minute more for the Debian that it is made of, where that is missing too.
+    That takes a minute, and a minute more for the Debian that it is made of, where that is missing too. With it comes a
+    descriptor: as long as it is open, the directory stays.
     """
     version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    target = machine.CACHE / f"guest-{image.digest(version, KERNEL, str(MEMORY))}"
+    # A saved state counts time by the clock of the processor that it was saved on.
+    processor = re.search(r"^model name.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    parts = (version, KERNEL, PROCESSOR, str(MEMORY), processor[0] if processor else "")
+    target = machine.CACHE / f"guest-{image.digest(*parts)}"
     machine.CACHE.mkdir(parents=True, exist_ok=True)
     with (machine.CACHE / "guest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
-            for old in machine.CACHE.glob("guest-*"):
-                shutil.rmtree(old)
+            _remove_unused()
             fresh = machine.CACHE / "guest-unfinished"
             fresh.mkdir()
             image.build(fresh)
             _save_booted(fresh)
             fresh.rename(target)
-    return target
+        use = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(use, fcntl.LOCK_SH)
+    return target, use
+
+
+def _remove_unused() -> None:
+    """Remove what older recipes made, and what was never finished, unless somebody runs guests of it."""
+    for old in machine.CACHE.glob("guest-*"):
+        descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old)
+        except BlockingIOError:
+            pass  # it is in use; the next that comes this way removes it
+        finally:
+            os.close(descriptor)
 
 
 def _save_booted(images_: Path) -> None:
@@ -278,7 +319,8 @@ class Bed:
 
     def __enter__(self) -> Bed:
         """Itself; makes the images where they are missing."""
-        self._images = images()
+        self._images, use = images()
+        self._stack.callback(os.close, use)
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="umbra-bed-")))
         self._keys = Keys(self.directory)
         return self

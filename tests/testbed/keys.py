@@ -12,9 +12,9 @@ SETTINGS = """  User root
   IdentityFile {key}
   IdentitiesOnly yes
   BatchMode yes
-  ConnectTimeout 10
+  ConnectTimeout 30
   ServerAliveInterval 5
-  ServerAliveCountMax 6
+  ServerAliveCountMax 12
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
