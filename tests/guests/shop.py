@@ -11,35 +11,33 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import debs  # type: ignore[import-not-found] # tests/unit/support/debs.py, which is beside this file there
 
 DATABASE, SETTINGS, UNITS = Path("/var/lib/shop/shop.db"), Path("/etc/shop.d"), Path("/etc/systemd/system")
-SERVER = """#!/usr/bin/python3
-import http.server, sqlite3, sys
+SERVER = """
+import os, socket, sqlite3, sys
 VERSION = {version}
 if VERSION == 2:
     sys.exit("version 2 can't read its settings")
-class Shop(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        with sqlite3.connect("file:/var/lib/shop/shop.db?mode=ro", uri=True) as connection:
+with socket.create_server(("127.0.0.1", 8080)) as server, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+    systemd.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+    while True:
+        customer, address = server.accept()
+        with customer, sqlite3.connect("file:/var/lib/shop/shop.db?mode=ro", uri=True) as connection:
             what = connection.execute("select what from orders").fetchone()[0]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(f"{{VERSION}} {{what}}\\n".encode())
-    def log_message(self, *words):
-        pass
-http.server.HTTPServer(("127.0.0.1", 8080), Shop).serve_forever()
+            customer.sendall(f"{{VERSION}} {{what}}".encode())
 """
 SERVICE = """[Unit]
 Description=version {version}
 [Service]
-ExecStart=/usr/bin/shop
+Type=notify
+ExecStart=/usr/bin/python3 /usr/lib/shop.py
 [Install]
 WantedBy=multi-user.target
 """
@@ -57,7 +55,7 @@ def publish() -> None:
     """Both versions in a repository, which apt knows."""
     repository = debs.Debs(Path("/srv/debs"))
     for version in ("1", "2"):
-        files = {"/usr/bin/shop": SERVER.format(version=version)}
+        files = {"/usr/lib/shop.py": SERVER.format(version=version)}
         files["/lib/systemd/system/shop.service"] = SERVICE.format(version=version)
         depends = {"Depends": f"python3, shop-lib (= {version})"}
         config = {"/etc/shop/shop.conf": f"version = {version}\n"}
@@ -117,8 +115,8 @@ def upgrade() -> None:
 
 def check() -> None:
     """Say what the shop sells. Raises OSError when it does not serve."""
-    with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=30) as answer:
-        print(answer.read().decode(), end="")
+    with socket.create_connection(("127.0.0.1", 8080), timeout=120) as connection:
+        print(connection.recv(100).decode())
 
 
 def picture() -> None:
