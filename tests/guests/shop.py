@@ -44,10 +44,20 @@ WantedBy=multi-user.target
 TIMER = "[Timer]\nOnCalendar=yearly\n[Install]\nWantedBy=timers.target\n"
 JOB = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
 LEGACY = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
-# As debhelper does it: enabled when it is new, started by either.
-POSTINST = (
-    'systemctl daemon-reload\nif [ -z "$2" ]; then systemctl enable shop.service; fi\nsystemctl restart shop.service'
-)
+# As debhelper writes them: a service that can't start fails no installation.
+POSTINST = """deb-systemd-helper unmask shop.service > /dev/null || true
+if deb-systemd-helper --quiet was-enabled shop.service; then
+  deb-systemd-helper enable shop.service > /dev/null || true
+else
+  deb-systemd-helper update-state shop.service > /dev/null || true
+fi
+systemctl --system daemon-reload > /dev/null || true
+if [ -n "$2" ]; then action=restart; else action=start; fi
+deb-systemd-invoke $action shop.service > /dev/null || true
+"""
+POSTRM = """systemctl --system daemon-reload > /dev/null || true
+if [ "$1" = purge ]; then deb-systemd-helper purge shop.service > /dev/null || true; fi
+"""
 UNIT_NAMES = ("shop.service", "shop-report.timer", "shop-report.service", "shop-legacy.service")
 
 
@@ -59,9 +69,8 @@ def publish() -> None:
         files["/lib/systemd/system/shop.service"] = SERVICE.format(version=version)
         depends = {"Depends": f"python3, shop-lib (= {version})"}
         config = {"/etc/shop/shop.conf": f"version = {version}\n"}
-        repository.add(
-            "shop", version, depends, config, files, {"postinst": POSTINST, "postrm": "systemctl daemon-reload"}
-        )
+        scripts = {"postinst": POSTINST, "postrm": POSTRM}
+        repository.add("shop", version, depends, config, files, scripts)
         repository.add("shop-lib", version)
     repository.publish()
 
@@ -98,7 +107,7 @@ def install() -> None:
 
 def upgrade() -> None:
     """All of it to version 2, which does not start."""
-    debs.install("shop", check=False)  # its postinst starts the service, which fails
+    debs.install("shop")
     put(SETTINGS / "shop.ini", "colour = red\n")
     (SETTINGS / "old" / "prices.ini").unlink()
     with sqlite3.connect(DATABASE) as connection:
