@@ -8,8 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from ansible_collections.umbra.rollback.tests.guests.shops import PROGRAMS, Shop, open_shop
 from ansible_collections.umbra.rollback.tests.testbed.guests import Bed, Guest
 from ansible_collections.umbra.rollback.tests.testbed.hosts import Hosts
 
@@ -19,6 +21,7 @@ seed = pytest.StashKey[int]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What is left to chance can be repeated."""
     parser.addoption("--seed", type=int, help="of what is chosen at random; each run says its own")
+    parser.addoption("--runs", type=int, default=1, help="how often a controller is killed at a random moment")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +59,37 @@ def resumed(bed: Bed) -> Iterator[Callable[[str], Guest]]:
             return guest
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def stocked(bed: Bed) -> Path:
+    """The images of a guest in which version 1 of a shop runs."""
+    return bed.kept("shop", "".join(PROGRAMS.values()), open_shop)
+
+
+@pytest.fixture
+def shops(bed: Bed, stocked: Path) -> Iterator[Callable[..., list[Shop]]]:
+    """Makes guests of these names, each with a shop; they end with the test."""
+    with ExitStack() as stack:
+
+        def make(*names: str) -> list[Shop]:
+            guests = [stack.enter_context(bed.guest(name, stocked)) for name in names]
+            for guest in guests:
+                guest.resume()
+            return [Shop(guest) for guest in guests]
+
+        yield make
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints what was measured, at once and whatever pytest captures."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", end="", flush=True)
+
+    return line
 
 
 @pytest.fixture(scope="module")

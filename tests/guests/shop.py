@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The umbra.rollback authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs in a guest: installs version 1 of a shop, breaks it by an upgrade to version 2, takes a picture of it.
+"""Runs in a guest: installs version 1 of a shop, upgrades it, in one go or part by part, takes a picture of it.
 
 The shop is a package from a repository made here, a service with a drop-in, a timer, an old service that is masked, a
-directory of settings and a database. Version 2 does not start.
+directory of settings and a database. Version 2 does not start; version 3 does.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ UNIT_NAMES = ("shop.service", "shop-report.timer", "shop-report.service", "shop-
 def publish() -> None:
     """Both versions in a repository, which apt knows."""
     repository = debs.Debs(Path("/srv/debs"))
-    for version in ("1", "2"):
+    for version in ("1", "2", "3"):
         files = {"/usr/lib/shop.py": SERVER.format(version=version)}
         files["/lib/systemd/system/shop.service"] = SERVICE.format(version=version)
         depends = {"Depends": f"python3, shop-lib (= {version})"}
@@ -107,19 +107,40 @@ def install() -> None:
 
 def upgrade() -> None:
     """All of it to version 2, which does not start."""
-    debs.install("shop")
-    put(SETTINGS / "shop.ini", "colour = red\n")
-    (SETTINGS / "old" / "prices.ini").unlink()
-    with sqlite3.connect(DATABASE) as connection:
-        connection.execute("create table prices (id integer)")
-        connection.execute("delete from orders")
-    put(UNITS / "shop.service.d" / "limits.conf", "[Service]\nLimitNOFILE=1\n")
-    put(UNITS / "shop.service.d" / "more.conf", "[Service]\nNice=5\n")
-    systemctl("daemon-reload")
+    package("2")
+    settings()
+    database()
+    units()
     systemctl("disable", "shop.service")
     systemctl("disable", "--now", "shop-report.timer")
     systemctl("unmask", "shop-legacy.service")
     systemctl("enable", "--now", "shop-legacy.service")
+
+
+def package(version: str = "3") -> None:
+    """Upgrade the package, which restarts the service."""
+    debs.install(f"shop={version}", f"shop-lib={version}")
+
+
+def settings() -> None:
+    """Those of the next version."""
+    put(SETTINGS / "shop.ini", "colour = red\n")
+    (SETTINGS / "old" / "prices.ini").unlink()
+
+
+def database() -> None:
+    """Migrate it."""
+    with sqlite3.connect(DATABASE) as connection:
+        connection.execute("create table prices (id integer)")
+        connection.execute("update orders set what = 'coffee'")
+
+
+def units() -> None:
+    """Other drop-ins, and the service started with them."""
+    put(UNITS / "shop.service.d" / "limits.conf", "[Service]\nLimitNOFILE=2048\n")
+    put(UNITS / "shop.service.d" / "more.conf", "[Service]\nNice=5\n")
+    systemctl("daemon-reload")
+    debs.run("systemctl", "restart", "shop.service", check=False)  # version 2 can't
 
 
 def check() -> None:
@@ -136,15 +157,13 @@ def picture() -> None:
             status = path.lstat()
             text = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
             seen[str(path)] = [status.st_mode, status.st_uid, status.st_mtime_ns if path.is_file() else 0, text]
-    words = ["is-enabled", "is-active"]
-    units = {f"{word} {unit}": _systemctl(word, unit) for word in words for unit in UNIT_NAMES}
-    for name in ("Description", "LimitNOFILE", "Nice", "DropInPaths", "FragmentPath"):
-        units[name] = _systemctl("show", "--value", f"--property={name}", "shop.service")
+    states = {word: _systemctl(word, *UNIT_NAMES).split() for word in ("is-enabled", "is-active")}
+    shown = _systemctl("show", "--property=Description,LimitNOFILE,Nice,DropInPaths,FragmentPath", "shop.service")
     with sqlite3.connect(DATABASE) as connection:
-        database = list(connection.iterdump())
+        dumped = list(connection.iterdump())
     links = {unit: os.path.realpath(UNITS / unit) for unit in UNIT_NAMES}
-    state = {"files": seen, "units": units, "database": database, "packages": debs.state("shop"), "links": links}
-    print(json.dumps(state))
+    told = {"files": seen, **states, "shown": sorted(shown.splitlines()), "database": dumped, "links": links}
+    print(json.dumps({**told, "packages": debs.state("shop")}))
 
 
 def _systemctl(*words: str) -> str:
@@ -152,4 +171,5 @@ def _systemctl(*words: str) -> str:
 
 
 if __name__ == "__main__":
-    {"install": install, "upgrade": upgrade, "check": check, "picture": picture}[sys.argv[1]]()
+    verbs = (install, upgrade, package, settings, database, units, check, picture)
+    {verb.__name__: verb for verb in verbs}[sys.argv[1]]()

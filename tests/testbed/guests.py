@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -89,8 +90,12 @@ class Guest:
 
     def boot_again(self) -> None:
         """Boot from its disk as it is, and wait for its sshd. Raises GuestError."""
-        self._start()
+        self.power_on()
         self.wait_ssh()
+
+    def power_on(self) -> None:
+        """Begin to boot from its disk as it is. Raises GuestError."""
+        self._start()
 
     def power_cut(self) -> None:
         """Kill QEMU. What was not synced is lost; `boot_again` finds the rest. May be repeated."""
@@ -122,6 +127,10 @@ class Guest:
         """Wait at the end for another boot than that at the beginning. Raises GuestError."""
         before = self.boot_id()
         yield
+        self.wait_boot(before, seconds)
+
+    def wait_boot(self, before: str, seconds: float = LOGIN_SECONDS) -> None:
+        """Wait for another boot than `before` (boot_id). Raises GuestError."""
         until = time.monotonic() + seconds
         self.forget_connection()
         self.wait_ssh(seconds)
@@ -163,7 +172,7 @@ class Guest:
         """Wait until one can log in. Raises GuestError."""
         until, problem = time.monotonic() + seconds, "no sshd answers"
         while time.monotonic() < until and self._qemu is not None and self._qemu.poll() is None:
-            if self._answers():
+            if self.answers():
                 try:
                     self.ssh(["true"])
                     return
@@ -173,8 +182,8 @@ class Guest:
             time.sleep(0.2)
         raise GuestError(f"nobody can log in to {self.name}: {problem}; {self.last_words()}")
 
-    def _answers(self) -> bool:
-        """Whether an sshd says its name. QEMU takes every connection, and tries for a while to find somebody for it."""
+    def answers(self) -> bool:
+        """Whether its sshd says its name. QEMU takes every connection, and tries for a while to find somebody."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=PROBE_SECONDS) as connection:
                 return connection.recv(4) == b"SSH-"
@@ -195,13 +204,26 @@ class Guest:
             subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
         (self.directory / f"master-{self.name}").unlink(missing_ok=True)
 
-    def save(self, path: Path) -> None:
-        """Write its memory and devices to a file, and end it: `resume` goes on there. Raises GuestError."""
+    def save(self, directory: Path) -> None:
+        """Move its disk, its memory and its devices to a directory, and end it: `resume` goes on there.
+
+        Raises GuestError.
+        """
         self.ssh(["sync"])
         self.forget_connection()
-        with path.open("wb") as state, Qmp(self._monitor) as monitor:
+        with (directory / "state").open("wb") as state, Qmp(self._monitor) as monitor:
             monitor.save(state.fileno())
         self.power_cut()
+        shutil.move(self._disk, directory / "booted.qcow2")
+
+    def waited(self) -> float:
+        """Seconds for which its processors could have run and other processes did, since QEMU started.
+
+        Raises GuestError when it does not run.
+        """
+        tasks = Path(f"/proc/{self.pid}/task")
+        delays = [int((task / "schedstat").read_text().split()[1]) for task in tasks.iterdir()]
+        return max(delays) / 1e9  # that of the processor, which hardly ever sleeps
 
     def _lay_disk(self, base: str) -> None:
         form = "raw" if base.endswith(".raw") else "qcow2"
@@ -269,7 +291,17 @@ def images() -> tuple[Path, int]:
     # A saved state counts time by the clock of the processor that it was saved on.
     processor = re.search(r"^model name.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     parts = (version, KERNEL, PROCESSOR, str(MEMORY), processor[0] if processor else "")
-    target = machine.CACHE / f"guest-{image.digest(*parts)}"
+    return _made(f"guest-{image.digest(*parts)}", _make)
+
+
+def _make(fresh: Path) -> None:
+    image.build(fresh)
+    _save_booted(fresh)
+
+
+def _made(name: str, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """A directory of the cache, made where it is missing; it stays as long as the descriptor is open."""
+    target = machine.CACHE / name
     machine.CACHE.mkdir(parents=True, exist_ok=True)
     with (machine.CACHE / "guest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -277,8 +309,7 @@ def images() -> tuple[Path, int]:
             _remove_unused()
             fresh = machine.CACHE / "guest-unfinished"
             fresh.mkdir()
-            image.build(fresh)
-            _save_booted(fresh)
+            make(fresh)
             fresh.rename(target)
         use = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(use, fcntl.LOCK_SH)
@@ -304,9 +335,8 @@ def _save_booted(images_: Path) -> None:
         with Guest("guest", directory, images_, Keys(directory)) as guest:
             guest.boot()
             guest.ssh(["systemctl", "is-system-running", "--wait"], timeout=LOGIN_SECONDS)
-            guest.save(images_ / "state")
+            guest.save(images_)
         disk = images_ / "booted.qcow2"
-        shutil.move(directory / "disk.qcow2", disk)
         # What it lies on, by a name that stays when the directory gets its own.
         subprocess.run(["qemu-img", "rebase", "-u", "-b", "disk.raw", "-F", "raw", str(disk)], check=True)
 
@@ -329,6 +359,25 @@ class Bed:
         """End all guests."""
         self._stack.close()
 
-    def guest(self, name: str) -> Guest:
-        """A guest that is not started yet, and ends with the bed at the latest."""
-        return self._stack.enter_context(Guest(name, self.directory / name, self._images, self._keys))
+    def guest(self, name: str, images_: Path | None = None) -> Guest:
+        """A guest that is not started yet, and ends with the bed at the latest; `images_` are what `kept` made."""
+        return self._stack.enter_context(Guest(name, self.directory / name, images_ or self._images, self._keys))
+
+    def kept(self, name: str, recipe: str, prepare: Callable[[Guest], None]) -> Path:
+        """Images of a guest that `prepare` has worked on, which others `resume` from; made where they are missing.
+
+        They are kept like the bed's own, until `recipe`, which says what `prepare` does, is another one.
+        """
+
+        def make(fresh: Path) -> None:
+            for file in ("kernel", "initrd"):
+                (fresh / file).symlink_to(self._images / file)
+            with self.guest(name) as guest:
+                guest.resume()
+                prepare(guest)
+                guest.save(fresh)
+
+        digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+        made, use = _made(f"{self._images.name}-{name}-{digest}", make)
+        self._stack.callback(os.close, use)
+        return made
