@@ -57,6 +57,13 @@ def controller_of(tmp_path: Path, shops: list[Shop], *update: object) -> Control
     return controller
 
 
+def enough(shop: Shop) -> tuple[Picture, int]:
+    """A picture of the shop, and a deadline that is long enough for a short update, at the pace of this machine."""
+    begun = time.monotonic()
+    before = shop.picture()
+    return before, 60 + round(6 * (time.monotonic() - begun))
+
+
 # --- the controller is killed at a random moment
 
 
@@ -140,7 +147,7 @@ SHOUT = [{"command": ["/bin/sh", "-c", "echo SHOP is back > /dev/ttyS0"], "event
 def test_network_is_cut(shops: Make, tmp_path: Path, say: Say) -> None:
     """By the update (a wrong address, a link that is down), or by somebody who pulls the cable."""
     address, admin, cable = made = shops("address", "admin", "cable")
-    before, deadline = cable.picture(), 90
+    before, deadline = enough(cable)
     controller = controller_of(tmp_path, made, part("settings"), task("Cut", "sh", "-c", CUT))
     playing = controller.start_play(guarded(NETWORK, guard_deadline=deadline, guard_hooks=SHOUT))
     for shop in made:
@@ -184,7 +191,7 @@ exec sleep 3600
 def test_update_reboots_into_a_service_that_cannot_start(shops: Make, tmp_path: Path, say: Say) -> None:
     """It goes back as soon as it has booted, or when the rest of its deadline has passed; the service runs again."""
     soon, later = made = shops("soon", "later")
-    before, deadline = soon.picture(), 90
+    before, deadline = enough(soon)
     boots = {shop.name: shop.guest.boot_id() for shop in made}
     controller = controller_of(tmp_path, made, part("settings"), task("Break", "sh", "-c", BREAK))
     on_reboot = "{{ 'rollback' if inventory_hostname == 'soon' else 'wait' }}"
