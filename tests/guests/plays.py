@@ -97,5 +97,5 @@ class Controller:
             try:
                 if mark in (path / "environ").read_bytes().split(b"\0"):
                     os.kill(int(path.name), signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended meanwhile, or is none of ours
                 continue

@@ -55,6 +55,7 @@ def guarded(resources: Sequence[Mapping[str, Any]] = RESOURCES, **settings: obje
         "guard_update_id": UPDATE_ID,
         "guard_resources": resources,
         "guard_update_tasks": "upgrade.yml",
+        "guard_prestage": False,  # seconds of a slow processor for what no test here is about
         **settings,
     }
     return [{"name": "Update", "ansible.builtin.include_role": {"name": "umbra.rollback.guard"}, "vars": variables}]

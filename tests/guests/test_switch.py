@@ -111,7 +111,7 @@ def pause(playing: subprocess.Popen[bytes], seconds: float) -> None:
 def in_flight(controller: Controller) -> str:
     """The last task that it says it began."""
     text = (controller.directory / "output").read_text()
-    names = re.findall(r"^(?:TASK|RUNNING HANDLER|PLAY RECAP) (?:\\[(.*)\\])?", text, re.MULTILINE)
+    names = re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.*)\]", text, re.MULTILINE)
     return names[-1] if names else "the beginning"
 
 

@@ -14,7 +14,7 @@ SETTINGS = """  User root
   BatchMode yes
   ConnectTimeout 30
   ServerAliveInterval 5
-  ServerAliveCountMax 12
+  ServerAliveCountMax 60
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR

@@ -149,7 +149,8 @@ class Checks:
         tool = self.machine.main
         # A boot takes longer than what hangs elsewhere; every wait in these tests has an end of its own.
         stage = self._pytest("guests", tool, "-o", "faulthandler_timeout=0", "tests/guests")
-        yield replace(stage, with_collection=True)
+        # With arguments it may be asked for many runs.
+        yield replace(stage, with_collection=True, limit=6 * 3600 if self.pytest_arguments else 2700)
 
     def _unit(self) -> Iterator[Stage]:
         newest = self.machine.engines[0]
