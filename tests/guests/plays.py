@@ -18,7 +18,7 @@ from ansible_collections.umbra.rollback.tests.integration.support.lab import Run
 from ansible_collections.umbra.rollback.tests.testbed.guests import Guest
 from ansible_collections.umbra.rollback.tests.testbed.hosts import Hosts
 
-PLAY_SECONDS = 600
+PLAY_SECONDS = 1200
 Playing = subprocess.Popen[bytes]
 
 

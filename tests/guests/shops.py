@@ -31,7 +31,7 @@ RESOURCES: list[dict[str, Any]] = [
         "depends_on": ["package", "config", "db"],
     },
 ]
-SETTLES = 600.0  # seconds, beside its deadline, that a guest on a busy machine may take
+SETTLES = 1200.0  # seconds, beside its deadline, that a guest on a busy machine may take
 Picture = dict[str, Any]
 
 

@@ -38,8 +38,8 @@ from .run import Module, Target, Work, looking, working
 
 ARMABLE = ("open", "undone")
 PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python")
-TEST_SECONDS = 60.0  # for a Python to load the engine
-START_SECONDS = 60.0  # for the watcher to begin
+TEST_SECONDS = 180.0  # for a Python to load the engine: on a host that is very busy a minute is not enough
+START_SECONDS = 180.0  # for the watcher to begin
 SPARE_BYTES = 1 << 20  # for the journal's lines, and a directory, when the disk is full
 POLL = 0.05
 
