@@ -35,6 +35,7 @@ A, NEW = "/etc/shop/a.conf", "/etc/shop/new.conf"
 DIRECTORY = Path("/srv/debs")
 # It needs what another resource brings back.
 SERVICE = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/test -e /run/shop-settings\n"
+SERVICE += "[Install]\nWantedBy=multi-user.target\n"
 
 
 def resource(*packages: str, **options: Any) -> Resource:
@@ -81,9 +82,9 @@ def publish() -> debs.Debs:
     )
     repository.add("shop-once", "2")
     unit = {"/lib/systemd/system/shop-service.service": SERVICE}
-    start = {"postinst": "systemctl daemon-reload; deb-systemd-invoke restart shop-service.service || exit 1"}
+    start = "systemctl enable shop-service; deb-systemd-invoke restart shop-service.service || exit 1"
     for version in ("1", "2"):
-        repository.add("shop-service", version, files=unit, scripts=start)
+        repository.add("shop-service", version, files=unit, scripts={"postinst": start})
     repository.add("shop-ng", "2", {"Conflicts": "shop-knot", "Replaces": "shop-knot"})
     repository.add("shop-knot", "1", {"Conflicts": "shop-ng"})
     repository.add("shop-knot-utils", "1", {"Depends": "shop-knot"})
@@ -298,8 +299,11 @@ class TestRestore:
         one = Round(tmp_path, "shop-service")
         debs.install("shop-service=2")
         settings.unlink()
-        one.back_exactly()
-        assert "active" not in debs.run("systemctl", "is-active", "shop-service", check=False).split()
+        try:
+            one.back_exactly()
+            assert debs.run("systemctl", "is-active", "shop-service", check=False).strip() != "active"
+        finally:
+            debs.run("systemctl", "disable", "shop-service")
 
     def test_a_knot_of_conflicts(self, tmp_path: Path) -> None:
         """The old package conflicts with what only the new version of another one needs."""
