@@ -10,7 +10,7 @@ PYTHON := $(shell for p in $(CANDIDATES); do \
 RUN = $(if $(PYTHON),$(PYTHON) -B tests/tools/run.py,@echo 'No Python 3.11 or newer was found: install one.' >&2; false)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit sanity ansible-lint docs license kernel kernel-test sanitize fuzz faults integration format bench clean
+.PHONY: help demo test lint unit sanity ansible-lint docs license kernel kernel-test sanitize fuzz faults guests integration format bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z% -]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -54,6 +54,9 @@ fuzz:  ## feed it damaged files for a minute (ARGS="--seconds 3600 --only listin
 
 faults:  ## every verb killed at calls that change something, and refused some (ARGS="--points 0": at and of every call)
 	@$(RUN) check faults -- $(ARGS)
+
+guests:  ## playbooks over SSH, against Debian guests under QEMU and 20 hosts in namespaces, as root (ARGS="-k reboot")
+	@$(RUN) check guests -- $(ARGS)
 
 integration:  ## real playbooks, on both lines of ansible-core
 	@$(RUN) check integration

@@ -82,12 +82,23 @@ def _debootstrap(target: Path) -> None:
     print(f"building a Debian {SUITE} in {CACHE}: takes a minute", file=sys.stderr, flush=True)
     log = CACHE / "debootstrap.log"
     argv = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(target)]
-    mirror = os.environ.get("UMBRA_TESTBED_MIRROR")
-    argv += [mirror] * bool(mirror)
+    found = mirror()
+    argv += [found] * bool(found)
     with log.open("wb") as output:
         done = subprocess.run(argv, stdout=output, stderr=output, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(argv)} failed ({done.returncode}): see {log}")
+
+
+def mirror() -> str:
+    """The Debian mirror of this host's own package sources, or UMBRA_TESTBED_MIRROR; empty leaves it to debootstrap."""
+    chosen = os.environ.get("UMBRA_TESTBED_MIRROR")
+    if chosen is not None or not shutil.which("apt-get"):
+        return chosen or ""
+    argv = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Identifier: Packages"]
+    shown = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False).stdout
+    lines = [line.split() for line in shown.splitlines()]
+    return next((words[2] for words in lines if words[:2] == ["Debian", "Debian"] and words[2].startswith("http")), "")
 
 
 def _prepare(root: Path) -> None:
@@ -102,18 +113,19 @@ def _prepare(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").write_text("testbed\n")
     (root / "etc/resolv.conf").write_text("")
-    _in(root, "systemctl", "--quiet", "mask", *MASKED)
-    _in(root, "systemctl", "--quiet", "set-default", "multi-user.target")
+    run_in(root, "systemctl", "--quiet", "mask", *MASKED)
+    run_in(root, "systemctl", "--quiet", "set-default", "multi-user.target")
     # Debian's rpm keeps its database in the caller's home; everywhere else it is here.
     (root / "etc/rpm").mkdir(exist_ok=True)
     (root / "etc/rpm/macros.testbed").write_text("%_dbpath /var/lib/rpm\n")
     (root / "etc/tmpfiles.d/sshd.conf").write_text("d /run/sshd 0755\n")  # sshd -i wants it
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
-    _in(root, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "umbra-testbed", "-f", "/root/.ssh/id_ed25519")
+    run_in(root, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "umbra-testbed", "-f", "/root/.ssh/id_ed25519")
     shutil.copy(root / "root/.ssh/id_ed25519.pub", root / "root/.ssh/authorized_keys")
 
 
-def _in(root: Path, *argv: str) -> None:
+def run_in(root: Path, *argv: str) -> None:
+    """Run a program in a root file system that is being built."""
     subprocess.run(["chroot", str(root), *argv], check=True, stdin=subprocess.DEVNULL, env=ENVIRONMENT)
 
 
@@ -179,54 +191,71 @@ def boot(state: Path, lower: Path, binds: Sequence[str]) -> None:
     """Become PID 1 of the machine; runs in its new namespaces. Everything mounted here goes away with them."""
     disk = state / "disk"
     disk.mkdir()
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(disk))
-    root = disk / "root"
-    for path in (root, disk / "upper", disk / "work"):
-        path.mkdir()
-    layers = f"lowerdir={lower},upperdir={disk / 'upper'},workdir={disk / 'work'}"
-    _mount("-t", "overlay", "-o", layers, "overlay", str(root))
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(disk))
+    root = lay_over(lower, disk)
     _kernel_file_systems(root)
     for bind in binds:
         source, dummy, inside = bind.partition(":")
         target = root / inside.lstrip("/")
         target.mkdir(parents=True, exist_ok=True)
-        _mount("--bind", source, str(target))
-        _mount("-o", "remount,bind,ro", str(target))
+        mount("--bind", source, str(target))
+        mount("-o", "remount,bind,ro", str(target))
     pid = os.readlink("/proc/self")  # this is still the host's /proc, so it is the host's number
     (state / "pid.new").write_text(f"{pid} {_started(int(pid))}")
     (state / "pid.new").rename(state / "pid")
-    os.chdir(root)
-    subprocess.run(["pivot_root", ".", "."], check=True)
-    subprocess.run(["umount", "-l", "."], check=True)
-    os.chroot(".")
+    move_into(root)
     environment = {"container": "umbra-testbed", "PATH": ENVIRONMENT["PATH"]}
     os.execve("/lib/systemd/systemd", ["/lib/systemd/systemd"], environment)
 
 
+def lay_over(lower: Path, disk: Path) -> Path:
+    """A directory that shows `lower`, and keeps in `disk`, a directory, all that is written to it."""
+    root = disk / "root"
+    for path in (root, disk / "upper", disk / "work"):
+        path.mkdir(parents=True)
+    layers = f"lowerdir={lower},upperdir={disk / 'upper'},workdir={disk / 'work'}"
+    mount("-t", "overlay", "-o", layers, "overlay", str(root))
+    return root
+
+
+def move_into(root: Path) -> None:
+    """Make `root`, a mount, the root of this mount namespace, with nothing left of the old one."""
+    os.chdir(root)
+    subprocess.run(["pivot_root", ".", "."], check=True)
+    subprocess.run(["umount", "-l", "."], check=True)
+    os.chroot(".")
+
+
 def _kernel_file_systems(root: Path) -> None:
     """/proc, /sys and /dev, through which nothing of the host can be changed."""
-    _mount("-t", "proc", "proc", str(root / "proc"))
+    mount("-t", "proc", "proc", str(root / "proc"))
     for path in (root / "proc/sys", root / "proc/sysrq-trigger"):
         if path.exists():
-            _mount("--bind", str(path), str(path))
-            _mount("-o", "remount,bind,ro", str(path))
-    _mount("-t", "sysfs", "-o", "ro", "sysfs", str(root / "sys"))
-    _mount("-t", "cgroup2", "cgroup2", str(root / "sys/fs/cgroup"))
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(root / "run"))
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(root / "dev"))
+            mount("--bind", str(path), str(path))
+            mount("-o", "remount,bind,ro", str(path))
+    mount("-t", "sysfs", "-o", "ro", "sysfs", str(root / "sys"))
+    mount("-t", "cgroup2", "cgroup2", str(root / "sys/fs/cgroup"))
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(root / "run"))
+    devices(root)
+
+
+def devices(root: Path) -> None:
+    """The harmless part of the host's /dev, and terminals of its own."""
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(root / "dev"))
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         (root / "dev" / name).touch()
-        _mount("--bind", f"/dev/{name}", str(root / "dev" / name))
+        mount("--bind", f"/dev/{name}", str(root / "dev" / name))
     (root / "dev/pts").mkdir()
     (root / "dev/shm").mkdir()
-    _mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(root / "dev/pts"))
-    _mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(root / "dev/shm"))
+    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(root / "dev/pts"))
+    mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(root / "dev/shm"))
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
     for name, text in links.items():
         (root / "dev" / name).symlink_to(text)
 
 
-def _mount(*argv: str) -> None:
+def mount(*argv: str) -> None:
+    """Call mount."""
     subprocess.run(["mount", *argv], check=True)
 
 

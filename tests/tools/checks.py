@@ -48,8 +48,8 @@ class Checks:
 
     def all(self) -> list[Stage]:
         """All stages, in the order in which to begin them: those first that take long."""
-        slow = (self._integration, self._faults, self._linters, self._sanity, self._kernel, self._sanitize)
-        makers = (*slow, self._unit, self._demo)
+        real = (self._integration, self._guests, self._faults)
+        makers = (*real, self._linters, self._sanity, self._kernel, self._sanitize, self._unit, self._demo)
         return [stage for maker in makers for stage in maker()]
 
     def named(self, words: list[str]) -> list[Stage]:
@@ -143,6 +143,14 @@ class Checks:
         """Every verb is killed at many of its calls, and refused some; see tests/faults."""
         # A test of many points takes longer than one that hangs, and the tracer has a watchdog of its own.
         yield self._pytest("faults", self.machine.engines[0], "-o", "faulthandler_timeout=0", "tests/faults")
+
+    def _guests(self) -> Iterator[Stage]:
+        """Playbooks over SSH, against Debian guests and hosts on a network of their own; see tests/testbed."""
+        tool = self.machine.main
+        # A boot takes longer than what hangs elsewhere; every wait in these tests has an end of its own.
+        stage = self._pytest("guests", tool, "-o", "faulthandler_timeout=0", "tests/guests")
+        # With arguments it may be asked for many runs.
+        yield replace(stage, with_collection=True, limit=6 * 3600 if self.pytest_arguments else 2700)
 
     def _unit(self) -> Iterator[Stage]:
         newest = self.machine.engines[0]

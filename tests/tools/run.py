@@ -130,7 +130,7 @@ def check(words: list[str], pytest_arguments: list[str]) -> int:
     with alone():
         checks = Checks(survey(), BUILD, tuple(pytest_arguments))
         stages = checks.named(words) if words else checks.all()
-        if any(stage.name.startswith(("unit", "integration", "sanitize")) for stage in stages):
+        if any(stage.name.startswith(("unit", "integration", "sanitize", "faults", "guests")) for stage in stages):
             debian.ensure(ROOT / "tests" / "testbed" / "packages.txt")
         set_up([stage.needs for stage in stages], [stage.needs for stage in stages if stage.with_collection])
         outcomes = Runner(stages, BUILD / "log").run(AT_ONCE)

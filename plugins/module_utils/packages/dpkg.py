@@ -27,6 +27,8 @@ _SOUND = {
 }
 # Never a question: the file that is there stays, and the provider puts back the contents that it shadowed.
 _QUIET = ("--force-confold",)
+# By these the scripts of packages start and stop services.
+_STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
 
 
 def environment() -> dict[str, str]:
@@ -107,14 +109,36 @@ class Dpkg(Rounds):
     def change(self, archives: Mapping[str, str], remove: Collection[Package], forced: bool) -> None:
         """As the face says it: unpack all, and only then configure.
 
-        So the scripts of the failed version are not run once more.
+        So the scripts of the failed version are not run once more. A script that fails may do so because its service
+        can't start as long as other resources are not back: then once more without starting any; who restores the
+        service starts it.
         """
         self.run(self._name, archives, remove, forced)
-        done = self._locked(["dpkg", *_QUIET, "--configure", "--pending"])  # one of ours may need one that is not
-        state = self.packages()
-        failed = [key for key in archives if key not in state or state[key].status != INSTALLED]
+        done = self._configure(environment())
+        failed = self._not_installed(archives)
+        if failed and done.status > 0:
+            done = self._configure(self._standing_still())
+            failed = self._not_installed(archives)
         if failed:
             raise not_changed(self._name, dict.fromkeys(failed, done.last_words))
+
+    def _configure(self, how: Mapping[str, str]) -> Done:
+        """All that waits for it: one of ours may need one that is not."""
+        return self._locked(["dpkg", *_QUIET, "--configure", "--pending"], how)
+
+    def _not_installed(self, keys: Collection[str]) -> list[str]:
+        state = self.packages()
+        return [key for key in keys if key not in state or state[key].status != INSTALLED]
+
+    def _standing_still(self) -> dict[str, str]:
+        """An environment in which scripts start no service, as with a policy-rc.d, of which a crash leaves nothing."""
+        place = os.path.join(self._context.workdir, "standing-still")
+        os.makedirs(place, 0o755, exist_ok=True)
+        for name in _STARTERS:
+            with open(os.path.join(place, name), "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\n")
+            os.chmod(file.name, 0o755)
+        return {**environment(), "PATH": f"{place}:{environment()['PATH']}"}
 
     def remove(self, packages: Collection[Package], force: bool) -> dict[str, str]:
         """Purge what is to become ABSENT, and leave the configuration of what is to become CONFIGURED."""
@@ -137,9 +161,9 @@ class Dpkg(Rounds):
         results = {key: self._locked([*argv, word]) for key, word in words.items()}
         return {key: done.last_words for key, done in results.items() if done.status != 0}
 
-    def _locked(self, argv: list[str]) -> Done:
+    def _locked(self, argv: list[str], how: Mapping[str, str] | None = None) -> Done:
         """Run a program that works on the database while we hold its lock."""
-        return self._context.run(argv, self._timeout, {**environment(), "DPKG_FRONTEND_LOCKED": "1"})
+        return self._context.run(argv, self._timeout, {**(how or environment()), "DPKG_FRONTEND_LOCKED": "1"})
 
     def mark(self, argv: list[str]) -> None:
         """Run a program that changes marks, under the lock. Raises RestoreFailed."""

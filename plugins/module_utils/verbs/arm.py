@@ -38,10 +38,10 @@ from .run import Module, Target, Work, looking, working
 
 ARMABLE = ("open", "undone")
 PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python")
-TEST_SECONDS = 60.0  # for a Python to load the engine
-START_SECONDS = 60.0  # for the watcher to begin
+TEST_SECONDS = 180.0  # for a Python to load the engine: on a host that is very busy a minute is not enough
+START_SECONDS = 180.0  # for the watcher to begin
 SPARE_BYTES = 1 << 20  # for the journal's lines, and a directory, when the disk is full
-POLL = 0.05
+POLL, POLL_MOST = 0.05, 0.8
 
 
 @dataclass(frozen=True)
@@ -293,12 +293,13 @@ def _watched(work: Work, one: Armed) -> int | None:
             units.install(work.context, one.unit, one.update_id, argv)
     elif daemon.watcher(update.path) is None:
         daemon.start([*argv, "--daemon"], update.path)
-    until = time.monotonic() + START_SECONDS
+    until, pause = time.monotonic() + START_SECONDS, POLL
     while True:
         pid = daemon.watcher(update.path)
         if pid is not None or time.monotonic() > until:
             return pid
-        time.sleep(POLL)
+        time.sleep(pause)
+        pause = min(2 * pause, POLL_MOST)  # a slow host has better things to do
 
 
 def _not_started(update: HostUpdate, problem: str) -> WatchdogNotStarted:

@@ -167,7 +167,7 @@ class _Watch:
         self._pause, self._not_before, self._failures, self._ending = self._pace.again, 0.0, 0, OVER
         event = switch.fired(self._update)  # and was killed, or the host rebooted, before all was back
         self._fired = str(event.get("why", "?")) if event else ""
-        notify.log(f"watching update {found.update_id} on {found.host}: {self._left():.0f} s are left")
+        notify.log(f"watching update {found.update_id} on {found.host}: {max(0.0, self._left()):.0f} s are left")
 
     def _left(self) -> float:
         return self._ends - clock.now() if self._armed else self._pace.look

@@ -19,6 +19,7 @@ LOCK = "watchdog.lock"
 LOG = "watchdog.log"  # what a watcher says that could not begin
 OOM_SCORE = -900
 TRIES, MOMENT = 20, 0.05  # seconds
+START_SECONDS = 180.0  # for a watcher to load the engine
 PID_BYTES = 16
 
 
@@ -112,7 +113,7 @@ def start(argv: Sequence[str], directory: str) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
-        ).wait(60.0)
+        ).wait(START_SECONDS)
     finally:
         os.close(log)
 

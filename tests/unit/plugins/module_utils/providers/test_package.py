@@ -33,6 +33,9 @@ from .conformance import MemorySteps, ProviderConformance, Subject, check_senten
 CONFIG = Path("/etc/shop")
 A, NEW = "/etc/shop/a.conf", "/etc/shop/new.conf"
 DIRECTORY = Path("/srv/debs")
+# It needs what another resource brings back.
+SERVICE = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/test -e /run/shop-settings\n"
+SERVICE += "[Install]\nWantedBy=multi-user.target\n"
 
 
 def resource(*packages: str, **options: Any) -> Resource:
@@ -78,6 +81,10 @@ def publish() -> debs.Debs:
         "shop-once", "1", scripts={"postinst": "test ! -e /run/shop-die || { rm /run/shop-die; kill -9 $PPID; }"}
     )
     repository.add("shop-once", "2")
+    unit = {"/lib/systemd/system/shop-service.service": SERVICE}
+    start = "systemctl enable shop-service; deb-systemd-invoke restart shop-service.service || exit 1"
+    for version in ("1", "2"):
+        repository.add("shop-service", version, files=unit, scripts={"postinst": start})
     repository.add("shop-ng", "2", {"Conflicts": "shop-knot", "Replaces": "shop-knot"})
     repository.add("shop-knot", "1", {"Conflicts": "shop-ng"})
     repository.add("shop-knot-utils", "1", {"Depends": "shop-knot"})
@@ -283,6 +290,20 @@ class TestRestore:
         check_sentence(failed.value)
         assert not Path("/run/shop-die").exists()
         one.back_exactly()
+
+    def test_a_service_that_can_not_start_yet_stops_nothing(self, tmp_path: Path) -> None:
+        """Its package is back; the service stays for whoever brings back what it needs."""
+        settings = Path("/run/shop-settings")
+        settings.touch()
+        debs.install("shop-service=1")
+        one = Round(tmp_path, "shop-service")
+        debs.install("shop-service=2")
+        settings.unlink()
+        try:
+            one.back_exactly()
+            assert debs.run("systemctl", "is-active", "shop-service", check=False).strip() != "active"
+        finally:
+            debs.run("systemctl", "disable", "shop-service")
 
     def test_a_knot_of_conflicts(self, tmp_path: Path) -> None:
         """The old package conflicts with what only the new version of another one needs."""
