@@ -60,7 +60,6 @@ CASES = [
         play={"serial": 1},
         says=["h1 is back in the state before it", "h2 is back in the state before it"],
         shows=[("task", "play"), ("serial", "play")],
-        again=True,
     ),
     Case(
         "scope play, serial: earlier batches go back when a later one can't begin",

@@ -218,10 +218,10 @@ RETURNS = """
 """
 
 CASES = [
-    mixed("host", *WAYS, good=DONE),
-    mixed("batch", *list(WAYS)[:5], good=BACK),
-    mixed("play", "nested", "flush", "check", good=BACK, serial=[1, "100%"]),
-    mixed("free", "throttle", "flush", "check", "soak", good=DONE, strategy="free"),
+    mixed("host", "delegated", "throttle", "nested", "flush", "soak", good=DONE),
+    mixed("batch", "delegated", "nested", "flush", "check", good=BACK),
+    mixed("play", "flush", "check", good=BACK, serial=[1, "100%"]),
+    mixed("free", "flush", "check", "soak", good=DONE, strategy="free"),
     mixed("host_pinned", "throttle", "check", good=DONE, strategy="ansible.builtin.host_pinned"),
     Case(
         "strategy host_pinned, scope play: refused before anything is changed",
