@@ -49,8 +49,11 @@ def choose_host(store: str, wanted: str | None) -> str:
             return wanted
         raise InputError(where=f"--host {wanted}", problem=f"has no shadows. {listed}", remedy="Name one of them.")
     alike = [host for host in hosts if _is_alike(host, here)]
-    made_here = [host for host in hosts if _machine(store, host) == here]
-    for found in ([host for host in hosts if host == here], alike, made_here, hosts):
+    for found in ([host for host in hosts if host == here], alike):
+        if len(found) == 1:
+            return found[0]
+    machines = _machines(store)
+    for found in ([host for host in hosts if machines.get(host) == here], hosts):
         if len(found) == 1:
             return found[0]
     if not hosts:
@@ -62,24 +65,26 @@ def stranger(store: str, host: str) -> str:
     """What the machine calls itself that the shadows of `host` are of, where that may be another than this one ('?':
     nobody noted it); '' where it is this one. Raises StoreError."""
     here = os.uname().nodename
-    machine = _machine(store, host)
-    return "" if _is_alike(host, here) or machine == here else machine or "?"
+    if _is_alike(host, here):
+        return ""
+    machine = _machines(store).get(host)
+    return "" if machine == here else machine or "?"
 
 
 def _is_alike(host: str, here: str) -> bool:
     return host.partition(".")[0] == here.partition(".")[0]
 
 
-def _machine(store: str, host: str) -> str:
-    """Where the newest shadows of `host` were made that can be read, as that machine called itself."""
-    opened, found = Store.open(store, host), [(0.0, "")]
-    seal = opened.seal.lenient()  # it is but asked which host this is
+def _machines(store: str) -> dict[str, str]:
+    """Where the newest shadows of each host were made that can be read, as that machine called itself."""
+    opened = Store.open(store, os.uname().nodename)
+    seal, found = opened.seal.lenient(), []  # it is but asked which host this is
     for update in opened.directories(seal, seal):
-        if update.host == host:
-            with suppress(StoreError):
+        with suppress(StoreError):
+            if update.exists():
                 manifest = update.manifest()
-                found.append((manifest.created, manifest.machine))
-    return max(found)[1]
+                found.append((manifest.created, update.host, manifest.machine))
+    return {host: machine for _created, host, machine in sorted(found)}
 
 
 def busy(store: Store) -> dict[str, Any] | None:

@@ -137,7 +137,7 @@ def arm(target: Target, settings: Settings) -> Switched:
     _refuse_key(target, settings)
     with working(target, "arm") as work:
         _refuse(work, "guarded by a switch")
-        before = switch.armed(work.update)
+        before, dummy = switch.readable(work.update)
         warnings = [*_unwell(work, settings), *_in_the_way(work)]
         tool, pythons = _tool(work)
         one = _armed(work, settings, tool, pythons, before)
@@ -152,7 +152,7 @@ def check_arm(target: Target, settings: Settings) -> Switched:
     _refuse_key(target, settings)
     with looking(target) as work:
         _refuse(work, "guarded by a switch")
-        before = switch.armed(work.update)
+        before, dummy = switch.readable(work.update)
         return _switched(work, True, _armed(work, settings, "", (), before), None, before, ())
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -169,8 +169,10 @@ class _Restore:
     def _unsafe(self) -> list[str]:
         """A note, where others could have exchanged the store: to refuse now would take the way back away."""
         path = self.work.store.path
-        problem = safety.look(path)
-        return [f"The store {path} is not safe: {problem}, and could have put another in its place."] if problem else []
+        with suppress(OSError):  # it is but a note
+            if problem := safety.look(path):
+                return [f"The store {path} is not safe: {problem}, and could have put another in its place."]
+        return []
 
     def _refused(self, verb: str, remedy: str) -> StateRefused:
         update = self.update
