@@ -78,7 +78,7 @@ def test_controller_is_killed_at_any_moment(
     expect(controller.play(guarded(guard_validate_tasks="checks.yml", guard_deadline=LONG)), 0)
     length = time.monotonic() - begun
     after = contents(made[0].picture())
-    updated = made[0].moment("commit") - made[0].moment("watchdog-armed")
+    updated = made[0].moment("commit") - made[0].moment("watchdog-armed", 0)
     deadline = round(1.5 * updated) + 10
     say(f"undisturbed: {length:.0f} s, {updated:.0f} s of them with the switch armed; deadline {deadline} s")
     assert [ended(shop, before, after) for shop in made] == ["committed"] * 3
