@@ -22,12 +22,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What is left to chance can be repeated."""
     parser.addoption("--seed", type=int, help="of what is chosen at random; each run says its own")
     parser.addoption("--runs", type=int, default=1, help="how often a controller is killed at a random moment")
+    parser.addoption("--whole", action="store_true", help="also what other tests here show on their way")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed."""
+    config.addinivalue_line("markers", "whole: runs only with --whole")
     given = config.getoption("--seed")
     config.stash[seed] = random.SystemRandom().randrange(1 << 32) if given is None else given
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes of CI and is shown by other tests, too."""
+    if not config.getoption("--whole"):
+        left_out = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -124,9 +124,9 @@ class Shop:
         text = self.shell(f"cat {self.journal} 2> /dev/null || true")
         return [json.loads(line) for line in text.splitlines()]
 
-    def moment(self, event: str) -> float:
-        """When, by the guest's clock, an event was noted last. Raises IndexError."""
-        return float([one for one in self.events() if one["event"] == event][-1]["time"])
+    def moment(self, event: str, which: int = -1) -> float:
+        """When, by the guest's clock, an event was noted last (or with 0, first). Raises IndexError."""
+        return float([one for one in self.events() if one["event"] == event][which]["time"])
 
     def status(self) -> dict[str, Any]:
         """What its switch reported last."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from ansible_collections.umbra.rollback.tests.guests.plays import Controller
 from ansible_collections.umbra.rollback.tests.integration.support.lab import expect
 from ansible_collections.umbra.rollback.tests.testbed.guests import Bed, Guest
@@ -29,6 +30,7 @@ def test_a_resumed_guest_is_a_whole_debian_of_its_own(resumed: Make) -> None:
     assert two.ssh(["sh", "-c", "ls /root"]) == ""
 
 
+@pytest.mark.whole
 def test_a_pulled_cable_is_a_host_that_ansible_cannot_reach(resumed: Make, tmp_path: Path) -> None:
     """And an inserted one brings it back, in the same boot."""
     guest = resumed("one")
@@ -44,6 +46,7 @@ def test_a_pulled_cable_is_a_host_that_ansible_cannot_reach(resumed: Make, tmp_p
     assert guest.boot_id() == boot
 
 
+@pytest.mark.whole
 def test_power_cut_panic_and_reboot(resumed: Make) -> None:
     """After each it boots with what was synced, and the journal of the boot before."""
     guest = resumed("one")

@@ -107,7 +107,8 @@ class HostUpdate:
     def state(self) -> str:
         """missing, open, restoring, failed, rolled_back, undone or committed, as manifest and journal tell.
 
-        A restore of some of the resources that went well leaves the state as it was before. Raises StoreError.
+        A restore of some of the resources that went well leaves the state as it was before. So does one that finds all
+        as it should be after a rollback (its own switch's, say), as soon as it begins. Raises StoreError.
         """
         if not self.exists():
             return "missing"
@@ -118,7 +119,9 @@ class HostUpdate:
                 state = "committed"
             elif event["event"] == "restore-begin":
                 before = before if state in ("restoring", "failed") else state
-                state, source = "restoring", event.get("source")
+                source = event.get("source")
+                idle = source == "shadow" and not event.get("drifted", True) and not event.get("stopped", True)
+                state = state if idle and state == "rolled_back" else "restoring"
             elif event["event"] == "restore-end" and not event.get("ok"):
                 state = "failed"
             elif event["event"] == "restore-end" and event.get("partial"):

@@ -29,6 +29,8 @@ from ansible_collections.umbra.rollback.plugins.module_utils.store.store import 
 from .helpers import flip, manifest, open_store, publish, shadow
 
 BEGIN = ("restore-begin", {"source": "shadow"})
+IDLE = ("restore-begin", {"source": "shadow", "drifted": [], "stopped": []})
+BUSY = ("restore-begin", {"source": "shadow", "drifted": ["r0"], "stopped": []})
 UNDO = ("restore-begin", {"source": "displaced"})
 GOOD = ("restore-end", {"ok": True, "partial": False})
 BAD = ("restore-end", {"ok": False, "partial": False})
@@ -44,6 +46,12 @@ STATES = [
     ((BEGIN, BAD), "failed"),
     ((BEGIN, BAD, BEGIN), "restoring"),
     ((BEGIN, BAD, BEGIN, GOOD), "rolled_back"),
+    # The host's switch had done it all; the controller that looks once more is killed.
+    ((BEGIN, GOOD, IDLE), "rolled_back"),
+    ((BEGIN, GOOD, IDLE, GOOD), "rolled_back"),
+    ((BEGIN, GOOD, IDLE, BAD), "failed"),
+    ((BEGIN, GOOD, BUSY), "restoring"),
+    ((IDLE,), "restoring"),
     ((BEGIN, PART), "open"),
     ((BEGIN, BAD, BEGIN, PART), "open"),
     ((BEGIN, BEGIN, PART), "open"),
