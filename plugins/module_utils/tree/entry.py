@@ -34,6 +34,7 @@ _LINE = re.compile(
 )
 _FILE = re.compile(r"(0|[1-9]\d{0,19}) ([0-9a-f]{64}) ([01])", re.ASCII)
 _DEVICE = re.compile(r"(0|[1-9]\d{0,9}):(0|[1-9]\d{0,9})", re.ASCII)
+_SIZE = re.compile(rb"\nf [0-7]+ [0-9]+ [0-9]+ [-0-9]+ [^ ]+ ([0-9]+) ")  # in a whole listing
 _TAIL_FIELDS = {"f": 3, "l": 1, "h": 1, "c": 1, "b": 1}
 
 
@@ -111,17 +112,22 @@ def join_lines(lines: Iterable[str]) -> bytes:
 
 def split_lines(data: bytes) -> list[str]:
     """The lines of a listing, not looked at further. Raises StoreCorrupt, StoreFormatUnknown."""
-    first, end, rest = data.partition(b"\n")
+    _check_form(data)
+    try:
+        return data.decode("ascii").split("\n")[1:-1]
+    except UnicodeDecodeError:
+        _corrupt("it has bytes that are not ASCII")
+
+
+def _check_form(data: bytes) -> None:
+    """Raise StoreCorrupt or StoreFormatUnknown for what is no listing, or not a whole one."""
+    first, end = data[:80].partition(b"\n")[:2]
     if not first.startswith(b"umbra-tree ") or not end:
         _corrupt("it does not begin as one")
     if first != FORMAT.encode("ascii"):
-        raise StoreFormatUnknown(path=WHERE, found=first[:80].decode("ascii", "replace"), known=FORMAT)
-    if rest and not rest.endswith(b"\n"):
+        raise StoreFormatUnknown(path=WHERE, found=first.decode("ascii", "replace"), known=FORMAT)
+    if not data.endswith(b"\n"):
         _corrupt("its last line is cut off")
-    try:
-        return rest.decode("ascii").split("\n")[:-1]
-    except UnicodeDecodeError:
-        _corrupt("it has bytes that are not ASCII")
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
@@ -165,14 +171,20 @@ def digests(data: bytes) -> Iterator[str]:
             yield fields[7]
 
 
-def sizes(data: bytes) -> Iterator[int]:
-    """How many bytes each file of a listing has. Raises StoreCorrupt."""
+def targets(data: bytes) -> Iterator[bytes]:
+    """The text of each symlink in a listing. Raises StoreCorrupt, StoreFormatUnknown."""
     for number, line in enumerate(split_lines(data), 2):
-        if line[:2] == "f ":
-            fields = line.split(" ", 7)
-            if len(fields) < 8 or not fields[6].isdigit():
-                _corrupt(f"line {number} has no size")
-            yield int(fields[6])
+        if line[:2] == "l ":
+            try:
+                yield parse_line(line).target
+            except ValueError as error:
+                _corrupt(f"line {number}: {error}")
+
+
+def largest(data: bytes) -> int:
+    """How many bytes the largest file of a listing has; 0 when it has none. Raises StoreCorrupt, StoreFormatUnknown."""
+    _check_form(data)
+    return max((int(match[1]) for match in _SIZE.finditer(data)), default=0)
 
 
 def parse_line(line: str) -> Entry:

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from .exclude import Excludes
 from .rootfs import ForeignLink, RootFs, has_proc
 
 MOUNTS = "/proc/self/mountinfo"
+MOMENT = 2.0  # seconds
 TEMPORARY = re.compile(rb"\.umbra-tmp-[0-9a-f]{24}")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -62,6 +64,35 @@ class Scan:
         while path not in self.holding:
             self.holding.add(path)
             path = parent_of(path)
+
+
+class Look:
+    """A tree as it is now, and the root, held open: who goes on with it at once need not look again. It began after
+    `started` (nanoseconds since the epoch). Raises as `open_root` and `scan`."""
+
+    def __init__(self, root: bytes, options: TreeOptions) -> None:
+        self.started = time.time_ns()
+        self.fs = open_root(root, options)
+        try:
+            self.found = scan(self.fs, options)
+        except BaseException:
+            self.fs.close()
+            raise
+        self._ended = time.monotonic()
+
+    def is_fresh(self) -> bool:
+        """Whether it was but a moment ago."""
+        return time.monotonic() - self._ended < MOMENT
+
+    def __enter__(self) -> Look:
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the root. May be repeated."""
+        self.fs.close()
 
 
 def open_root(root: bytes, options: TreeOptions) -> RootFs:

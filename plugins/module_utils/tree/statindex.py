@@ -9,8 +9,8 @@ each line of the listing, in its order: device, inode, size, mtime and ctime (na
 
 from __future__ import annotations
 
-import io
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from . import entry as listing
 FORMAT = "umbra-stat 1"
 WHERE = "a stat index"
 SECOND = 1_000_000_000
+PIECE = 64 << 10  # bytes of an index that are looked at together; a line has 100 at most
 # A change this soon after the scan began may leave ctime as it was: clocks of file systems tick this coarsely.
 MARGIN = 20_000_000
 MARGIN_WHOLE_SECONDS = 2 * SECOND
@@ -73,18 +74,27 @@ def decode(data: bytes, tree: str, entries: int) -> StatIndex:
     return index
 
 
-def each_line(data: bytes, tree: str) -> Iterator[tuple[int, bytes]]:
-    """The lines of the index of the listing `tree`, numbered from 0, one by one: for who needs a few of very many.
+def some_lines(data: bytes, tree: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Lines of the index of the listing `tree`, with their numbers: those in `numbers` (from 0, ascending), for who
+    needs a few of very many.
 
     Raises StoreCorrupt, StoreFormatUnknown.
     """
-    lines = io.BytesIO(data)
-    form, head = lines.readline().rstrip(b"\n"), lines.readline()
+    form, head = data[: len(FORMAT) + len(tree) + 2].partition(b"\n")[::2]
     if form != FORMAT.encode("ascii"):
         raise StoreFormatUnknown(path=WHERE, found=form[:80].decode("ascii", "replace"), known=FORMAT)
     if not head.startswith(tree.encode("ascii") + b" "):
         raise StoreCorrupt(path=WHERE, problem="it does not belong to its listing")
-    yield from enumerate(lines)
+    at, first, done = data.find(b"\n", len(FORMAT) + 1) + 1, 0, 0
+    while done < len(numbers) and 0 < at < len(data):
+        end = data.rfind(b"\n", at, at + PIECE) + 1
+        if not end:
+            raise StoreCorrupt(path=WHERE, problem="it has no whole line where there should be one")
+        after = first + data.count(b"\n", at, end)
+        until = bisect_left(numbers, after, done)
+        lines = data[at:end].split(b"\n") if until > done else []
+        yield from ((number, lines[number - first]) for number in numbers[done:until])
+        at, first, done = end, after, until
 
 
 def load(contents: Contents, stats: str | None, tree: str, entries: int) -> StatIndex | None:

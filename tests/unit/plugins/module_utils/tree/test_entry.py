@@ -15,7 +15,9 @@ from ansible_collections.umbra.rollback.plugins.module_utils.tree.entry import (
     digests,
     encode,
     escape,
+    largest,
     parent_of,
+    targets,
     unescape,
 )
 from hypothesis import given
@@ -60,6 +62,8 @@ def test_the_bytes_are_those_that_are_written_down() -> None:
     assert hashlib.sha256(GOLDEN_BYTES).hexdigest() == GOLDEN_DIGEST
     assert decode(GOLDEN_BYTES) == GOLDEN
     assert list(digests(GOLDEN_BYTES)) == ["ab" * 32, EMPTY]
+    assert list(targets(GOLDEN_BYTES)) == [b"."]
+    assert (largest(GOLDEN_BYTES), largest(b"umbra-tree 1\n")) == (5, 0)
 
 
 def test_an_absent_root_has_no_lines() -> None:
@@ -177,6 +181,10 @@ def test_another_version_is_refused() -> None:
 def test_digests_of_a_damaged_listing_are_refused() -> None:
     with pytest.raises(StoreCorrupt):
         list(digests(b"umbra-tree 1\nf 644 0 0 0 a 0 abc 0\n"))
+    with pytest.raises(StoreCorrupt):
+        list(targets(b"umbra-tree 1\nl 777 0 0 0 a b%\n"))
+    with pytest.raises(StoreCorrupt):
+        largest(GOLDEN_BYTES[:-1])
 
 
 def test_parent() -> None:

@@ -101,3 +101,19 @@ def test_a_generation_gives_only_what_the_store_still_has(tmp_path: Path) -> Non
     assert generation.line(b"", st) == entry.format_line(entries[0])
     del contents.blobs[stats]
     assert statindex.Generation.load(contents, tree, stats) is None
+
+
+def test_some_lines_are_those_of_all_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [b"%d %d 0 -5 12" % (number, number * number) for number in range(300)]
+    data = statindex.encode("a" * 64, 7, b"".join(line + b"\n" for line in lines))
+    for piece in (20, 64, 1 << 16):
+        monkeypatch.setattr(statindex, "PIECE", piece)
+        for numbers in ([], [0], [299], [0, 1, 17, 150, 151, 299], list(range(300)), [5, 300, 400]):
+            found = list(statindex.some_lines(data, "a" * 64, numbers))
+            assert found == [(number, lines[number]) for number in numbers if number < 300]
+    with pytest.raises(StoreCorrupt):
+        list(statindex.some_lines(data, "b" * 64, [0]))
+    with pytest.raises(StoreFormatUnknown):
+        list(statindex.some_lines(data.replace(b"stat 1", b"stat 2"), "a" * 64, [0]))
+    with pytest.raises(StoreCorrupt):
+        list(statindex.some_lines(data[:-1], "a" * 64, [299]))
