@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -119,13 +120,14 @@ def split_lines(data: bytes) -> list[str]:
         _corrupt("it has bytes that are not ASCII")
 
 
-def _check_form(data: bytes) -> None:
-    """Raise StoreCorrupt or StoreFormatUnknown for what is no listing, or not a whole one."""
-    first, end = data[:80].partition(b"\n")[:2]
-    if not first.startswith(b"umbra-tree ") or not end:
-        _corrupt("it does not begin as one")
-    if first != FORMAT.encode("ascii"):
-        raise StoreFormatUnknown(path=WHERE, found=first.decode("ascii", "replace"), known=FORMAT)
+def _check_form(data: bytes, first: bool = True) -> None:
+    """Raise StoreCorrupt or StoreFormatUnknown for what is no listing (its `first` lines), or not in whole lines."""
+    if first:
+        form, end = data[:80].partition(b"\n")[:2]
+        if not form.startswith(b"umbra-tree ") or not end:
+            _corrupt("it does not begin as one")
+        if form != FORMAT.encode("ascii"):
+            raise StoreFormatUnknown(path=WHERE, found=form.decode("ascii", "replace"), known=FORMAT)
     if not data.endswith(b"\n"):
         _corrupt("its last line is cut off")
 
@@ -169,6 +171,33 @@ def digests(data: bytes) -> Iterator[str]:
             if len(fields) < 9 or len(fields[7]) != 64:
                 _corrupt(f"line {number} has no digest")
             yield fields[7]
+
+
+def numbers(blocks: Iterable[bytes], paths: Sequence[bytes]) -> dict[int, bytes]:
+    """Those of `paths` (sorted) that a listing has, by the numbers of their lines (from 0): for who needs a few of very
+    many. `blocks` are the listing, in whole lines. Raises StoreCorrupt, StoreFormatUnknown.
+    """
+    found: dict[int, bytes] = {}
+    first = done = 0
+    for number, block in enumerate(blocks):
+        _check_form(block, first=not number)
+        lines = block.split(b"\n")[not number : -1]
+        try:
+            until = bisect_right(paths, unescape(_field(lines[-1]).decode("ascii")), done) if lines else done
+            place = {_field(line): at for at, line in enumerate(lines, first)} if until > done else {}
+        except (IndexError, ValueError) as error:
+            raise StoreCorrupt(path=WHERE, problem="it has lines that are none of its own") from error
+        for path in paths[done:until]:
+            at = place.get(escape(path).encode("ascii"))
+            if at is not None:
+                found[at] = path
+        first, done = first + len(lines), until
+    return found
+
+
+def _field(line: bytes) -> bytes:
+    """The path of a line, as it is written there."""
+    return line.split(b" ", 6)[5]
 
 
 def targets(data: bytes) -> Iterator[bytes]:

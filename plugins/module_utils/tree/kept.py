@@ -9,11 +9,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ..kernel import selected
 from ..kernel.hashing import sha256_fd
 from ..providers.base import Contents
 from . import entry as listing
-from . import messages, statindex
+from . import messages, native, statindex
 from .rootfs import RootFs
 
 
@@ -24,8 +23,8 @@ class Kept:
     def __init__(self, contents: Contents, tree: str, stats: str, paths: Iterable[bytes]) -> None:
         """Raises ContentMissing, StoreCorrupt, StoreFormatUnknown."""
         self._contents, self._tree = contents, tree
-        numbers = _numbers(contents.get(tree), paths)
-        lines = statindex.some_lines(contents.get(stats), tree, sorted(numbers))
+        numbers = listing.numbers(native.blocks(contents, tree), sorted(paths))
+        lines = statindex.some_lines(native.blocks(contents, stats), tree, sorted(numbers))
         self._lines = {numbers[number]: line for number, line in lines}
         self._bodies: set[str | bytes] | None = None
 
@@ -65,15 +64,6 @@ class Kept:
             return sha256_fd(fd, live.st_size)[0] in self._bodies
         finally:
             os.close(fd)
-
-
-def _numbers(data: bytes, paths: Iterable[bytes]) -> dict[int, bytes]:
-    """Those of `paths` that a listing has, by the number of their line."""
-    kernel = selected.kernel()
-    lines = kernel.listing(data) if kernel else None
-    find = lines.find if lines is not None else {e.path: number for number, e in enumerate(listing.decode(data))}.get
-    found = ((find(path), path) for path in paths)
-    return {number: path for number, path in found if number is not None}
 
 
 def _bodies(data: bytes) -> Iterator[str | bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
@@ -21,7 +21,7 @@ from . import entry as listing
 FORMAT = "umbra-stat 1"
 WHERE = "a stat index"
 SECOND = 1_000_000_000
-PIECE = 64 << 10  # bytes of an index that are looked at together; a line has 100 at most
+HEAD_MOST = 200  # bytes
 # A change this soon after the scan began may leave ctime as it was: clocks of file systems tick this coarsely.
 MARGIN = 20_000_000
 MARGIN_WHOLE_SECONDS = 2 * SECOND
@@ -74,27 +74,29 @@ def decode(data: bytes, tree: str, entries: int) -> StatIndex:
     return index
 
 
-def some_lines(data: bytes, tree: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+def some_lines(blocks: Iterable[bytes], tree: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """Lines of the index of the listing `tree`, with their numbers: those in `numbers` (from 0, ascending), for who
-    needs a few of very many.
+    needs a few of very many. `blocks` are the index, in whole lines.
 
     Raises StoreCorrupt, StoreFormatUnknown.
     """
+    first, done = -2, 0  # the head has two lines
+    for block in blocks:
+        if first < 0:
+            _check_head(block, tree)
+        after = first + block.count(b"\n")
+        until = bisect_left(numbers, after, done)
+        lines = block.split(b"\n") if until > done else []
+        yield from ((number, lines[number - first]) for number in numbers[done:until])
+        first, done = after, until
+
+
+def _check_head(data: bytes, tree: str) -> None:
     form, head = data[: len(FORMAT) + len(tree) + 2].partition(b"\n")[::2]
     if form != FORMAT.encode("ascii"):
         raise StoreFormatUnknown(path=WHERE, found=form[:80].decode("ascii", "replace"), known=FORMAT)
-    if not head.startswith(tree.encode("ascii") + b" "):
+    if not head.startswith(tree.encode("ascii") + b" ") or data.count(b"\n", 0, HEAD_MOST) < 2:
         raise StoreCorrupt(path=WHERE, problem="it does not belong to its listing")
-    at, first, done = data.find(b"\n", len(FORMAT) + 1) + 1, 0, 0
-    while done < len(numbers) and 0 < at < len(data):
-        end = data.rfind(b"\n", at, at + PIECE) + 1
-        if not end:
-            raise StoreCorrupt(path=WHERE, problem="it has no whole line where there should be one")
-        after = first + data.count(b"\n", at, end)
-        until = bisect_left(numbers, after, done)
-        lines = data[at:end].split(b"\n") if until > done else []
-        yield from ((number, lines[number - first]) for number in numbers[done:until])
-        at, first, done = end, after, until
 
 
 def load(contents: Contents, stats: str | None, tree: str, entries: int) -> StatIndex | None:
