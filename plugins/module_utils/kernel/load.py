@@ -68,6 +68,13 @@ def give_back_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def trim_memory() -> None:
+    """Give back to the system what is free now, in small pieces: as many as a tree had directories."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def share_libcrypto(module: ModuleType) -> None:
     """Let it hash with the very libcrypto that Python's hashlib has loaded, so that a host in FIPS mode stays in it."""
     hashlib.sha256()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SourceUnreadable, Unsupported
-from ..kernel import selected
+from ..kernel import load, selected
 from ..progress import Progress
 from . import messages
 from .entry import parent_of
@@ -173,6 +173,7 @@ class _Scanner:
     def run_native(self, kernel: Any) -> Scan | None:
         """The same by the native kernel; None where that found something odd."""
         fs, matches = self._fs, self._excludes.matches if self._excludes else None
+        load.trim_memory()  # what the last tree left
         tree = kernel.scan(fs.parent_fd, fs.name, self._one, self._mounts, self._untouched, matches, selected.threads())
         if tree is None:
             return None
