@@ -287,7 +287,8 @@ class _Restore:
         provider = self._provider(shadow)
         try:
             drift = provider.drift(shadow, self.work.contents)
-            if drift and sum(one.items for one in self.manifest.shadows) <= LOOKED_MOST:
+            few = sum(one.items for one in self.manifest.shadows) <= LOOKED_MOST
+            if drift and few and not self.work.dry:
                 self._looked[shadow.name] = provider
             return drift
         except (UmbraError, OSError) as error:
