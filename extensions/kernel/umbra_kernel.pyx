@@ -506,16 +506,24 @@ cdef class Capture:
         """The digest (32 bytes) of each file that is as it was, one after the other."""
         cdef size_t number, count = 0
         cdef CTree *tree = self.capture.tree
-        cdef bytes made = PyBytes_FromStringAndSize(NULL, self.capture.same * DIGEST)
-        cdef char *at = PyBytes_AsString(made)
         cdef const Line *line
-        for number in range(tree.count):
-            if tree.order[number].state == NODE_SAME:
-                line = &self.capture.previous.lines[self.capture.line_of[number] - 1]
-                if line.kind == b"f":
-                    read_hex(line_digest(line), <uint8_t *>at + count * DIGEST)
-                    count += 1
-        return made[:count * DIGEST]
+        cdef bytes made = b""
+        cdef uint8_t *at = NULL
+        while True:  # to count, and to take
+            for number in range(tree.count):
+                if tree.order[number].state == NODE_SAME:
+                    line = &self.capture.previous.lines[self.capture.line_of[number] - 1]
+                    if line.kind != b"f":
+                        continue
+                    if at == NULL:
+                        count += 1
+                    else:
+                        read_hex(line_digest(line), at)
+                        at += DIGEST
+            if at != NULL:
+                return made
+            made = PyBytes_FromStringAndSize(NULL, count * DIGEST)
+            at = <uint8_t *>PyBytes_AsString(made)
 
     def lost(self, bytes flags):
         """Of what `digests` gave, what is flagged is to be read again, or is left over; how many are."""
@@ -622,12 +630,9 @@ cdef class Comparison:
         cdef int result
         self.tree, self.listing = tree, listing
         self.comparison.tree, self.comparison.listing = &tree.tree, &listing.listing
-        cdef size_t size = listing.listing.count * sizeof(Identity)
-        if written is not None and <size_t>len(written) == size:
+        if written is not None and <size_t>len(written) == listing.listing.count * sizeof(Identity):
             self.comparison.written = <const Identity *>PyBytes_AsString(written)
-        self.held = PyBytes_FromStringAndSize(NULL, size)
-        self.identities = <Identity *>PyBytes_AsString(self.held)
-        memset(self.identities, 0, size)
+        self.held = b""
         self.comparison.root_user = root_user
         self.roots = tree.tree.roots
         if tree.tree.absent:
@@ -647,6 +652,15 @@ cdef class Comparison:
         compare_free(&self.comparison)
         free(self.is_made)
         free(self.lines)
+
+    cdef int hold(self) except -1:
+        """Have room for what is made."""
+        cdef size_t size = self.listing.listing.count * sizeof(Identity)
+        if self.identities == NULL:
+            self.held = PyBytes_FromStringAndSize(NULL, size)
+            self.identities = <Identity *>PyBytes_AsString(self.held)
+            memset(self.identities, 0, size)
+        return 0
 
     cdef list _numbers(self, int state, int or_state):
         cdef size_t number
@@ -728,7 +742,8 @@ cdef class Comparison:
         return True
 
     def written(self):
-        """What was made, for the Comparison that comes next: device, inode and ctime (8 bytes each) by line, or 0."""
+        """What was made, for the Comparison that comes next: device, inode and ctime (8 bytes each) by line, or 0; or
+        nothing."""
         return self.held
 
 
@@ -749,6 +764,7 @@ cdef class Comparison:
     def make_directories(self):
         """Make the directories that are missing, so that only we may enter them."""
         cdef size_t number, made, count = self._directories(False)
+        self.hold()
         with nogil:
             made = create_directories(&self.roots, &self.listing.listing, self.lines, count, self.identities)
         for number in range(made):
@@ -768,6 +784,7 @@ cdef class Comparison:
         try:
             if digests == NULL or places == NULL or done == NULL:
                 raise MemoryError()
+            self.hold()
             for number in range(count):
                 read_hex(line_digest(&self.listing.listing.lines[self.lines[number]]), digests + number * DIGEST)
             packs_find(packs.packs, packs.count, digests, count, places)

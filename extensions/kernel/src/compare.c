@@ -123,7 +123,7 @@ static int64_t size_of_look(void *context, size_t i)
 
 static int is_equal(Reader *reader, int dir, const char *name, const Node *node, const Line *line)
 {
-    const char *extra = line->tail;
+    const char *extra = line_tail(line);
     size_t own = 0;
     Stat st;
 

@@ -73,7 +73,7 @@ static int open_parent(const Roots *roots, const Line *line)
 /* The attributes that the line has and the file has not. Others, as a parent's default ACL gives, are not ours here. */
 static int put_xattrs(int fd, const Line *line, size_t own, Maker *maker)
 {
-    const char *at = line->tail + own, *end = line->tail + line->tail_size;
+    const char *at = line_tail(line) + own, *end = line_tail(line) + line->tail_size;
     char name[256];
 
     maker->extra.size = 0;
@@ -122,7 +122,7 @@ static int put_back(int fd, const Line *line, size_t own, Maker *maker, Identity
         *held = (Identity){st.st_dev, st.st_ino, 0};
     chown = st.st_uid != line->uid || st.st_gid != line->gid;
     chmod = chown || (st.st_mode & 07777) != line->mode;
-    acl = line->tail_size > own && has_acl(line->tail + own, line->tail_size - own);
+    acl = line->tail_size > own && has_acl(line_tail(line) + own, line->tail_size - own);
     /* The group's bits are the mask of an ACL, and until that is there they would be the group's rights. */
     if ((chown && fchown(fd, line->uid, line->gid)) || (chmod && fchmod(fd, acl ? line->mode & 0700 : line->mode)) ||
         put_xattrs(fd, line, own, maker) || (chmod && acl && fchmod(fd, line->mode)))

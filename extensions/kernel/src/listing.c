@@ -46,14 +46,14 @@ static uint32_t *slot(const Table *table, const char *path, size_t size)
 
 const char *line_digest(const Line *line)
 {
-    const char *at = memchr(line->tail + 1, ' ', line->tail_size - 1);
+    const char *at = memchr(line_tail(line) + 1, ' ', line->tail_size - 1);
 
     return at + 1;
 }
 
 size_t line_own_size(const Line *line)
 {
-    return (size_t)(line_digest(line) - line->tail) + 2 * DIGEST + 2;
+    return (size_t)(line_digest(line) - line_tail(line)) + 2 * DIGEST + 2;
 }
 
 static const char *field_end(const char *at, const char *end)
@@ -102,7 +102,7 @@ static int check_xattrs(const char *at, const char *end, char *scratch)
 
 static int read_tail(Line *line, char *scratch)
 {
-    const char *at = line->tail, *end = at + line->tail_size;
+    const char *at = line_tail(line), *end = at + line->tail_size;
     uint64_t number;
     uint8_t digest[DIGEST];
 
@@ -148,7 +148,7 @@ static int read_line(Line *line, const char *at, const char *end, char **names, 
         return -1;
     line->kind = *at;
     for (at += 2; at < end && *at >= '0' && *at <= '7'; at++, digits++)
-        line->mode = line->mode * 8 + (uint32_t)(*at - '0');
+        line->mode = (uint16_t)(line->mode * 8 + (*at - '0'));
     if (!digits || digits > 4 || (digits > 1 && at[-digits] == '0') || at == end || *at++ != ' ' ||
         !(at = read_unsigned(at, end, UINT32_MAX, &number)))
         return -1;
@@ -172,7 +172,6 @@ static int read_line(Line *line, const char *at, const char *end, char **names, 
         line->path_size = (uint32_t)size;
         *names += size;
     }
-    line->tail = stop;
     line->tail_size = (uint32_t)(end - stop);
     return read_tail(line, scratch);
 }
@@ -277,7 +276,7 @@ static int check_links(const Listing *listing)
             continue;
         if (!(target = malloc(line->tail_size)))
             return -1;
-        size = unescape(line->tail + 1, line->tail_size - 1, target);
+        size = unescape(line_tail(line) + 1, line->tail_size - 1, target);
         found = size < 0 ? -1 : listing_find(listing, target, (size_t)size);
         free(target);
         if (found < 0 || (size_t)found >= i || strchr("dh", listing->lines[found].kind))

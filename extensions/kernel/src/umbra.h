@@ -156,9 +156,10 @@ int xattrs_read_path(const char *path, int root_user, Text *out, Text *scratch);
 /* --- listing.c: a listing and its stat index, read */
 
 typedef struct {
-    const char *text, *path, *tail, *stat; /* tail: behind the path; stat: its line in the index, or NULL */
+    const char *text, *path, *stat; /* stat: its line in the index, or NULL */
     int64_t mtime, size;
-    uint32_t text_size, path_size, tail_size, mode, uid, gid;
+    uint32_t text_size, path_size, tail_size, uid, gid; /* the tail is what is behind the path */
+    uint16_t mode;
     char kind;
     uint8_t sparse;
 } Line;
@@ -179,6 +180,10 @@ void listing_free(Listing *listing);
 ssize_t listing_find(const Listing *listing, const char *path, size_t size);
 /* Whether the line's stat in the index is this one, and proves that nothing changed. */
 int line_is_same(const Listing *listing, const Line *line, const Stat *st);
+static inline const char *line_tail(const Line *line)
+{
+    return line->text + line->text_size - line->tail_size;
+}
 const char *line_digest(const Line *line); /* of a file: 64 hexadecimal digits */
 size_t line_own_size(const Line *line);    /* of a file's tail, without attributes */
 

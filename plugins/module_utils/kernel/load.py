@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -20,6 +21,9 @@ NAME = "umbra_kernel"
 RELEASE = ENGINE.rpartition(" ")[2]
 DESCRIPTORS = "/proc/self/fd"
 MAPS = "/proc/self/maps"
+
+LARGE = 4 << 20
+M_MMAP_THRESHOLD = -3  # malloc.h
 
 # linux/memfd.h and linux/fcntl.h; Python has the names only where it was built with headers that do
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL = 0x1, 0x2, 0x8
@@ -52,7 +56,23 @@ def load(content: bytes, kept: str | None = None) -> ModuleType:
     if version != RELEASE:
         raise NotLoaded(f"it is that of release {version}, and this is {RELEASE}")
     share_libcrypto(module)
+    give_back_memory()
     return module
+
+
+def give_back_memory() -> None:
+    """Have large pieces of memory go back to the system when they are free. By itself, glibc keeps those that are
+    smaller than one that was freed before (of up to 32 MiB): much, beside what a tree of a million files needs."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and keeps none
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
+def trim_memory() -> None:
+    """Give back to the system what is free now, in small pieces: as many as a tree had directories."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def share_libcrypto(module: ModuleType) -> None:

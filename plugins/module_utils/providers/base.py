@@ -202,6 +202,13 @@ class Provider(ABC):
         """
         return self.create(shadow.resource, shadow, contents)
 
+    def displace_compared(self, shadow: Shadow, contents: Contents) -> Shadow:
+        """As `displace`, just after `drift` of the same object for the same shadow: it may go on with what that found.
+
+        What comes or changes in between is to be found by `restore`: ChangedBeforeRestore.
+        """
+        return self.displace(shadow, contents)
+
     def stop(self, shadow: Shadow) -> bool:
         """Stop the resource, if it runs; whether it ran.
 

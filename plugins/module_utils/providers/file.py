@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,11 +20,11 @@ from ..resource import Interface, Option, Resource, name_for_path
 from ..shadow import Claim, Root, Shadow
 from ..tree import messages, native, rootfs
 from ..tree.apply import Guard, apply_written
-from ..tree.capture import capture, estimate
+from ..tree.capture import Captured, capture, capture_found, estimate
 from ..tree.compare import compare
-from ..tree.drift import drift, summary
-from ..tree.entry import decode, digests, sizes
-from ..tree.scan import TreeOptions
+from ..tree.drift import drift_found, summary
+from ..tree.entry import decode, digests, largest
+from ..tree.scan import Look, TreeOptions
 from ..tree.written import Written
 from .base import CHANGE, INCREMENTAL, Contents, Drift, Estimate, Outcome, Provider, Steps
 
@@ -64,6 +65,7 @@ class FileProvider(Provider):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._written: Written | None = None  # by the last restore
+        self._looked: tuple[Shadow, Look] | None = None  # by the last drift, for `displace_compared`
 
     def query(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What matches the pattern now, named by its path."""
@@ -102,6 +104,9 @@ class FileProvider(Provider):
             allow(size)
 
         captured = capture(path, contents, options, _digests(previous) if previous else None, allow_if_present)
+        return self._shadow(resource, captured)
+
+    def _shadow(self, resource: Resource, captured: Captured) -> Shadow:
         _require_present(resource, captured.items)  # it may have gone meanwhile
         return Shadow(
             resource=resource,
@@ -141,18 +146,34 @@ class FileProvider(Provider):
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """What differs now; small texts are given whole."""
         path, options = self._target(shadow.resource)
-        return drift(path, *_digests(shadow), contents, options)
+        look = Look(path, options)
+        weakref.finalize(look, look.fs.close)  # whether anything follows is not known here
+        self._looked = shadow, look
+        return drift_found(look, *_digests(shadow), contents, options)
 
     def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
         """Each file is there twice for a moment; and those that are gone take whole blocks when they come back."""
-        largest = max(sizes(contents.get(shadow.roots[0].digest)), default=0)
-        return max(largest, shadow.items * BLOCK)
+        blocks = shadow.items * BLOCK
+        if shadow.bytes <= blocks:  # then no file is larger
+            return blocks
+        return max(blocks, largest(contents.get(shadow.roots[0].digest)))
 
     def displace(self, shadow: Shadow, contents: Contents) -> Shadow:
         """As `create`, of whatever is there: nothing, or what something still writes to."""
-        lenient = {**shadow.resource.options, "allow_missing": True, "allow_unstable": True}
-        kept = self.create(replace(shadow.resource, options=lenient), shadow, contents)
+        kept = self.create(_lenient(shadow), shadow, contents)
         return replace(kept, resource=shadow.resource)
+
+    def displace_compared(self, shadow: Shadow, contents: Contents) -> Shadow:
+        """As `displace`, of what `drift` has seen a moment ago. What comes or changes after that is not as it was kept,
+        so that `restore` neither replaces nor removes it; but with `allow_unstable` it would: then we look again.
+        """
+        (of, look), self._looked = self._looked or (None, None), None
+        if look is None or of is not shadow or not look.is_fresh() or shadow.resource.options["allow_unstable"]:
+            return self.displace(shadow, contents)
+        resource = _lenient(shadow)
+        with look:
+            captured = capture_found(look, contents, self._target(resource)[1], _digests(shadow))
+        return replace(self._shadow(resource, captured), resource=shadow.resource)
 
     def restore(self, shadow: Shadow, contents: Contents, steps: Steps) -> Outcome:
         """Write what differs; comparing shows what is left to do. Raises RestoreFailed, ChangedSinceKept, NoSpace."""
@@ -256,6 +277,10 @@ def _is_wanted(st: os.stat_result, options: Mapping[str, Any], now: float) -> bo
 def _require_present(resource: Resource, items: int) -> None:
     if not items and not resource.options["allow_missing"]:
         raise SourceMissing(name=resource.name, path=messages.printable(os.fsencode(resource.options["path"])))
+
+
+def _lenient(shadow: Shadow) -> Resource:
+    return replace(shadow.resource, options={**shadow.resource.options, "allow_missing": True, "allow_unstable": True})
 
 
 def _note_change(steps: Steps) -> None:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 _DIGEST = re.compile("[0-9a-f]{64}")
 WINDOW = 4 << 20  # how much of a pack is read at once to verify it
 GAP = 64 << 10  # so many bytes between two contents are read rather than skipped
+PIECE = 1 << 20  # how much of a large content is read at once
+AT_ONCE = 1 << 16  # digests that the native kernel looks for together
 VERIFIERS = min(4, os.cpu_count() or 1)
 LARGE = 1 << 20  # copies of more bytes are written past the page cache
 
@@ -108,6 +110,25 @@ class ObjectContents:
         if data is None:
             data = self._reading(raw, lambda source, place: _checked(source, place, raw))
         return data
+
+    def pieces(self, digest: str) -> Iterator[bytes]:
+        """The content, piece by piece, for who needs little of a large one; whether that was it, is known at the end.
+
+        Raises ContentMissing, StoreCorrupt, StoreError.
+        """
+        raw = self._raw(digest)
+        data = self._unpublished(raw)
+        found = data if data is not None else self._reading(raw, lambda source, place: _open_or_get(source, place, raw))
+        if isinstance(found, bytes):
+            yield found
+            return
+        hasher = hashlib.sha256()
+        with found, files.explained(self.path):
+            while data := found.read(PIECE):
+                hasher.update(data)
+                yield data
+        if hasher.digest() != raw:
+            raise _damaged(self._object_path(digest), raw)
 
     def copy_to(self, digest: str, fd: int, sparse: bool = False) -> int:
         """Make the file `fd` hold the content, checked; return its size. With `sparse`, blocks of zeros become holes.
@@ -275,8 +296,11 @@ class ObjectContents:
 
     def lacking(self, digests: bytes) -> bytes:
         """A flag for each of the digests (32 bytes each): 1 where the content is not there. Raises StoreError."""
-        native = self.packed()
-        flags = bytearray(native.lacking(digests) if native is not None else b"\1" * (len(digests) // DIGEST))
+        native, step = self.packed(), AT_ONCE * DIGEST
+        flags = bytearray()
+        for at in range(0, len(digests), step):
+            some = digests[at : at + step]
+            flags += native.lacking(some) if native is not None else b"\1" * (len(some) // DIGEST)
         at = flags.find(1)
         while at >= 0:
             flags[at] = not self.has(digests[at * DIGEST : (at + 1) * DIGEST].hex())

@@ -22,7 +22,7 @@ from ..providers.base import Contents, Estimate
 from . import messages, metadata, native, statindex
 from .entry import Entry, format_line, join_lines, parent_of
 from .rootfs import RootFs, magic
-from .scan import Scan, TreeOptions, open_root, scan
+from .scan import Look, Scan, TreeOptions, open_root, scan
 
 ATTEMPTS = 3
 LARGE = 128 << 10  # bytes of what the native kernel leaves over because of its size
@@ -62,16 +62,23 @@ def capture(
     An absent root gives an empty listing. `allow` is told how big the tree is before anything is kept, and refuses by
     raising. Raises SourceUnreadable, Unstable, Unsupported, and what `contents` raises.
     """
-    started = time.time_ns()
-    with open_root(root, options) as fs:
-        found = scan(fs, options)
+    with Look(root, options) as look:
         if allow:
-            allow(_size(found))
-        captured = None
-        if found.tree is not None:
-            captured = _NativeCapture(fs, contents, options, previous).run(found, started)
-        captured = captured or _Capture(fs, contents, options, previous).run(found, started)
-        return replace(captured, parent=os.fsdecode(fs.parent) if fs.parent is not None else None)
+            allow(_size(look.found))
+        return capture_found(look, contents, options, previous)
+
+
+def capture_found(
+    look: Look, contents: Contents, options: TreeOptions, previous: tuple[str, str] | None = None
+) -> Captured:
+    """The same for what was found when we looked: what came since is not in it, and what has changed since may be in it
+    as it was; then its stat is in the index as it was, too."""
+    fs, found, started = look.fs, look.found, look.started
+    captured = None
+    if found.tree is not None:
+        captured = _NativeCapture(fs, contents, options, previous).run(found, started)
+    captured = captured or _Capture(fs, contents, options, previous).run(found, started)
+    return replace(captured, parent=os.fsdecode(fs.parent) if fs.parent is not None else None)
 
 
 def estimate(root: bytes, options: TreeOptions) -> Estimate:

@@ -183,14 +183,26 @@ def compare(
 def compare_open(
     fs: RootFs, tree: str, stats: str | None, contents: Contents, options: TreeOptions, written: Written | None = None
 ) -> Comparison:
-    """Hold the tree at `fs` against the listing `tree` and its stat index. What neither the index can prove nor what
-    was `written` there just now is read.
+    """As `compare_found`, for what is found now. Raises SourceUnreadable too."""
+    return compare_found(fs, scan(fs, options), tree, stats, contents, options, written)
+
+
+def compare_found(
+    fs: RootFs,
+    found: Scan,
+    tree: str,
+    stats: str | None,
+    contents: Contents,
+    options: TreeOptions,
+    written: Written | None = None,
+) -> Comparison:
+    """Hold what was found at `fs` against the listing `tree` and its stat index. What neither the index can prove nor
+    what was `written` there just now is read.
 
     Raises SourceUnreadable, ContentMissing, StoreCorrupt, StoreFormatUnknown.
     """
     if written is not None and (written.root, written.tree) != (fs.resolved, tree):
         written = None
-    found = scan(fs, options)
     kernel = selected.kernel()
     lines = native.load_listing(kernel, contents, tree, stats) if kernel and found.tree is not None else None
     if kernel and lines is not None:

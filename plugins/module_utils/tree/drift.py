@@ -9,10 +9,10 @@ import os
 
 from ..providers.base import Change, Contents, Drift
 from . import messages, metadata
-from .compare import METADATA, Comparison, Difference, compare_open
+from .compare import METADATA, Comparison, Difference, compare_found
 from .entry import Entry
 from .rootfs import RootFs, magic
-from .scan import TreeOptions, open_root
+from .scan import Look, TreeOptions
 
 SHOWN = 100
 TEXT = 8192  # bytes; contents that are larger are told by size and digest
@@ -30,9 +30,14 @@ NAMES = {
 
 def drift(root: bytes, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Drift:
     """What `apply` would change, the first of it spelled out; changes nothing. Raises as `compare`."""
-    with open_root(root, options) as fs:
-        comparison = compare_open(fs, tree, stats, contents, options)
-        return _Words(fs, comparison, contents, options).drift()
+    with Look(root, options) as look:
+        return drift_found(look, tree, stats, contents, options)
+
+
+def drift_found(look: Look, tree: str, stats: str | None, contents: Contents, options: TreeOptions) -> Drift:
+    """The same for what was found when we looked. Raises as `compare_found`."""
+    comparison = compare_found(look.fs, look.found, tree, stats, contents, options)
+    return _Words(look.fs, comparison, contents, options).drift()
 
 
 def summary(root: bytes, differences: tuple[Difference, ...], shown: int = 5) -> str:

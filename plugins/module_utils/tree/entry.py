@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -34,6 +35,7 @@ _LINE = re.compile(
 )
 _FILE = re.compile(r"(0|[1-9]\d{0,19}) ([0-9a-f]{64}) ([01])", re.ASCII)
 _DEVICE = re.compile(r"(0|[1-9]\d{0,9}):(0|[1-9]\d{0,9})", re.ASCII)
+_SIZE = re.compile(rb"\nf [0-7]+ [0-9]+ [0-9]+ [-0-9]+ [^ ]+ ([0-9]+) ")  # in a whole listing
 _TAIL_FIELDS = {"f": 3, "l": 1, "h": 1, "c": 1, "b": 1}
 
 
@@ -111,17 +113,23 @@ def join_lines(lines: Iterable[str]) -> bytes:
 
 def split_lines(data: bytes) -> list[str]:
     """The lines of a listing, not looked at further. Raises StoreCorrupt, StoreFormatUnknown."""
-    first, end, rest = data.partition(b"\n")
-    if not first.startswith(b"umbra-tree ") or not end:
-        _corrupt("it does not begin as one")
-    if first != FORMAT.encode("ascii"):
-        raise StoreFormatUnknown(path=WHERE, found=first[:80].decode("ascii", "replace"), known=FORMAT)
-    if rest and not rest.endswith(b"\n"):
-        _corrupt("its last line is cut off")
+    _check_form(data)
     try:
-        return rest.decode("ascii").split("\n")[:-1]
+        return data.decode("ascii").split("\n")[1:-1]
     except UnicodeDecodeError:
         _corrupt("it has bytes that are not ASCII")
+
+
+def _check_form(data: bytes, first: bool = True) -> None:
+    """Raise StoreCorrupt or StoreFormatUnknown for what is no listing (its `first` lines), or not in whole lines."""
+    if first:
+        form, end = data[:80].partition(b"\n")[:2]
+        if not form.startswith(b"umbra-tree ") or not end:
+            _corrupt("it does not begin as one")
+        if form != FORMAT.encode("ascii"):
+            raise StoreFormatUnknown(path=WHERE, found=form.decode("ascii", "replace"), known=FORMAT)
+    if not data.endswith(b"\n"):
+        _corrupt("its last line is cut off")
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
@@ -165,14 +173,47 @@ def digests(data: bytes) -> Iterator[str]:
             yield fields[7]
 
 
-def sizes(data: bytes) -> Iterator[int]:
-    """How many bytes each file of a listing has. Raises StoreCorrupt."""
+def numbers(blocks: Iterable[bytes], paths: Sequence[bytes]) -> dict[int, bytes]:
+    """Those of `paths` (sorted) that a listing has, by the numbers of their lines (from 0): for who needs a few of very
+    many. `blocks` are the listing, in whole lines. Raises StoreCorrupt, StoreFormatUnknown.
+    """
+    found: dict[int, bytes] = {}
+    first = done = 0
+    for number, block in enumerate(blocks):
+        _check_form(block, first=not number)
+        lines = block.split(b"\n")[not number : -1]
+        try:
+            until = bisect_right(paths, unescape(_field(lines[-1]).decode("ascii")), done) if lines else done
+            place = {_field(line): at for at, line in enumerate(lines, first)} if until > done else {}
+        except (IndexError, ValueError) as error:
+            raise StoreCorrupt(path=WHERE, problem="it has lines that are none of its own") from error
+        for path in paths[done:until]:
+            at = place.get(escape(path).encode("ascii"))
+            if at is not None:
+                found[at] = path
+        first, done = first + len(lines), until
+    return found
+
+
+def _field(line: bytes) -> bytes:
+    """The path of a line, as it is written there."""
+    return line.split(b" ", 6)[5]
+
+
+def targets(data: bytes) -> Iterator[bytes]:
+    """The text of each symlink in a listing. Raises StoreCorrupt, StoreFormatUnknown."""
     for number, line in enumerate(split_lines(data), 2):
-        if line[:2] == "f ":
-            fields = line.split(" ", 7)
-            if len(fields) < 8 or not fields[6].isdigit():
-                _corrupt(f"line {number} has no size")
-            yield int(fields[6])
+        if line[:2] == "l ":
+            try:
+                yield parse_line(line).target
+            except ValueError as error:
+                _corrupt(f"line {number}: {error}")
+
+
+def largest(data: bytes) -> int:
+    """How many bytes the largest file of a listing has; 0 when it has none. Raises StoreCorrupt, StoreFormatUnknown."""
+    _check_form(data)
+    return max((int(match[1]) for match in _SIZE.finditer(data)), default=0)
 
 
 def parse_line(line: str) -> Entry:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
-from ..kernel import selected
 from ..kernel.hashing import sha256_fd
 from ..providers.base import Contents
 from . import entry as listing
-from . import messages, statindex
+from . import messages, native, statindex
 from .rootfs import RootFs
 
 
@@ -23,12 +22,10 @@ class Kept:
 
     def __init__(self, contents: Contents, tree: str, stats: str, paths: Iterable[bytes]) -> None:
         """Raises ContentMissing, StoreCorrupt, StoreFormatUnknown."""
-        self._listing = contents.get(tree)
-        find = _finder(self._listing)
-        wanted = {find(path): path for path in paths}
-        self._lines = {
-            wanted[number]: line for number, line in statindex.each_line(contents.get(stats), tree) if number in wanted
-        }
+        self._contents, self._tree = contents, tree
+        numbers = listing.numbers(native.blocks(contents, tree), sorted(paths))
+        lines = statindex.some_lines(native.blocks(contents, stats), tree, sorted(numbers))
+        self._lines = {numbers[number]: line for number, line in lines}
         self._bodies: set[str | bytes] | None = None
 
     def has(self, fs: RootFs, path: bytes, live: os.stat_result, unstable: bool) -> bool:
@@ -53,8 +50,7 @@ class Kept:
 
     def _has_body(self, fs: RootFs, path: bytes, live: os.stat_result) -> bool:
         if self._bodies is None:
-            entries = [entry for entry in listing.decode(self._listing) if entry.kind in "fl"]
-            self._bodies = {entry.digest if entry.kind == "f" else entry.target for entry in entries}
+            self._bodies = set(_bodies(self._contents.get(self._tree)))
         try:
             if stat.S_ISLNK(live.st_mode):
                 directory, name = fs.at(path)
@@ -70,11 +66,7 @@ class Kept:
             os.close(fd)
 
 
-def _finder(data: bytes) -> Callable[[bytes], int | None]:
-    """What gives the number of the line of a path."""
-    kernel = selected.kernel()
-    lines = kernel.listing(data) if kernel else None
-    if lines is not None:
-        find: Callable[[bytes], int | None] = lines.find
-        return find
-    return {entry.path: number for number, entry in enumerate(listing.decode(data))}.get
+def _bodies(data: bytes) -> Iterator[str | bytes]:
+    """The digest of each file of a listing, and the text of each symlink. Raises StoreCorrupt, StoreFormatUnknown."""
+    yield from listing.digests(data)
+    yield from listing.targets(data)

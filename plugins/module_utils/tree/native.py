@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -108,6 +108,23 @@ def put_pieces(
     found = [head]
     result = write(found.append)
     return contents.put(b"".join(found)), result
+
+
+def blocks(contents: Contents, digest: str) -> Iterator[bytes]:
+    """A content that is lines, as blocks of whole lines. Only at the end it is known whether that was the content.
+
+    Raises ContentMissing, StoreCorrupt.
+    """
+    pieces = getattr(contents, "pieces", None)
+    rest = b""
+    for piece in pieces(digest) if pieces is not None else (contents.get(digest),):
+        data = rest + piece
+        end = data.rfind(b"\n") + 1
+        rest = data[end:]
+        if end:
+            yield data[:end]
+    if rest:
+        yield rest
 
 
 def verify(contents: Contents, digests: bytes) -> int:

@@ -125,9 +125,14 @@ class RootFs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything. May be repeated."""
         self.forget()
-        if self.parent_fd >= 0:
-            os.close(self.parent_fd)
+        held, self.parent_fd = self.parent_fd, -1
+        if held >= 0:
+            os.close(held)
 
     @property
     def resolved(self) -> bytes | None:

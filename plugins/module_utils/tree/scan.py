@@ -9,12 +9,13 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SourceUnreadable, Unsupported
-from ..kernel import selected
+from ..kernel import load, selected
 from ..progress import Progress
 from . import messages
 from .entry import parent_of
@@ -22,6 +23,7 @@ from .exclude import Excludes
 from .rootfs import ForeignLink, RootFs, has_proc
 
 MOUNTS = "/proc/self/mountinfo"
+MOMENT = 2.0  # seconds
 TEMPORARY = re.compile(rb"\.umbra-tmp-[0-9a-f]{24}")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -62,6 +64,35 @@ class Scan:
         while path not in self.holding:
             self.holding.add(path)
             path = parent_of(path)
+
+
+class Look:
+    """A tree as it is now, and the root, held open: who goes on with it at once need not look again. It began after
+    `started` (nanoseconds since the epoch). Raises as `open_root` and `scan`."""
+
+    def __init__(self, root: bytes, options: TreeOptions) -> None:
+        self.started = time.time_ns()
+        self.fs = open_root(root, options)
+        try:
+            self.found = scan(self.fs, options)
+        except BaseException:
+            self.fs.close()
+            raise
+        self._ended = time.monotonic()
+
+    def is_fresh(self) -> bool:
+        """Whether it was but a moment ago."""
+        return time.monotonic() - self._ended < MOMENT
+
+    def __enter__(self) -> Look:
+        return self
+
+    def __exit__(self, *dummy: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the root. May be repeated."""
+        self.fs.close()
 
 
 def open_root(root: bytes, options: TreeOptions) -> RootFs:
@@ -142,6 +173,7 @@ class _Scanner:
     def run_native(self, kernel: Any) -> Scan | None:
         """The same by the native kernel; None where that found something odd."""
         fs, matches = self._fs, self._excludes.matches if self._excludes else None
+        load.trim_memory()  # what the last tree left
         tree = kernel.scan(fs.parent_fd, fs.name, self._one, self._mounts, self._untouched, matches, selected.threads())
         if tree is None:
             return None

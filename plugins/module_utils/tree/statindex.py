@@ -9,9 +9,9 @@ each line of the listing, in its order: device, inode, size, mtime and ctime (na
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ContentMissing, StoreCorrupt, StoreFormatUnknown
@@ -21,6 +21,7 @@ from . import entry as listing
 FORMAT = "umbra-stat 1"
 WHERE = "a stat index"
 SECOND = 1_000_000_000
+HEAD_MOST = 200  # bytes
 # A change this soon after the scan began may leave ctime as it was: clocks of file systems tick this coarsely.
 MARGIN = 20_000_000
 MARGIN_WHOLE_SECONDS = 2 * SECOND
@@ -73,18 +74,29 @@ def decode(data: bytes, tree: str, entries: int) -> StatIndex:
     return index
 
 
-def each_line(data: bytes, tree: str) -> Iterator[tuple[int, bytes]]:
-    """The lines of the index of the listing `tree`, numbered from 0, one by one: for who needs a few of very many.
+def some_lines(blocks: Iterable[bytes], tree: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Lines of the index of the listing `tree`, with their numbers: those in `numbers` (from 0, ascending), for who
+    needs a few of very many. `blocks` are the index, in whole lines.
 
     Raises StoreCorrupt, StoreFormatUnknown.
     """
-    lines = io.BytesIO(data)
-    form, head = lines.readline().rstrip(b"\n"), lines.readline()
+    first, done = -2, 0  # the head has two lines
+    for block in blocks:
+        if first < 0:
+            _check_head(block, tree)
+        after = first + block.count(b"\n")
+        until = bisect_left(numbers, after, done)
+        lines = block.split(b"\n") if until > done else []
+        yield from ((number, lines[number - first]) for number in numbers[done:until])
+        first, done = after, until
+
+
+def _check_head(data: bytes, tree: str) -> None:
+    form, head = data[: len(FORMAT) + len(tree) + 2].partition(b"\n")[::2]
     if form != FORMAT.encode("ascii"):
         raise StoreFormatUnknown(path=WHERE, found=form[:80].decode("ascii", "replace"), known=FORMAT)
-    if not head.startswith(tree.encode("ascii") + b" "):
+    if not head.startswith(tree.encode("ascii") + b" ") or data.count(b"\n", 0, HEAD_MOST) < 2:
         raise StoreCorrupt(path=WHERE, problem="it does not belong to its listing")
-    yield from enumerate(lines)
 
 
 def load(contents: Contents, stats: str | None, tree: str, entries: int) -> StatIndex | None:

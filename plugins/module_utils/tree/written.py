@@ -40,6 +40,8 @@ class Written:
 
     def native(self, lines: Any) -> bytes:
         """All of it as the native kernel takes it, for its listing `lines`."""
+        if not self.files:
+            return self.lines  # as it is: there are 24 bytes for each line
         found = bytearray(self.lines or IDENTITY.size * len(lines))
         for path, identity in self.files.items():
             number = lines.find(path)

@@ -31,6 +31,7 @@ from .run import Module, Target, Work, looking, working
 
 T = TypeVar("T")
 WORKERS = 4
+LOOKED_MOST = 1_000_000  # items of which is known, between comparing and keeping, how they were
 KEPT_AGAIN = 3  # so often a failed state that goes on changing is kept anew
 
 
@@ -150,6 +151,7 @@ class _Restore:
         self.drifts: dict[str, Drift] = {}
         self._keeping = threading.Lock()  # for what follows: the manifest of the failed state
         self._kept_before: Manifest | None = None
+        self._looked: dict[str, Provider] = {}  # what has compared a resource, and may go on with that to keep it
         self._tiers = hold.tiers(self.update)
         self._ended = threading.Event()  # somebody stopped this run: no further attempts
 
@@ -240,8 +242,11 @@ class _Restore:
         changing = [self.shadows[name] for name in names if name in drifted]
         services = [shadow for shadow in changing if self._is_service(shadow)]
         undisplaced = self._displace(services)  # the state of a service is what it is while it runs
+        if stops:
+            self._looked.clear()  # a service that stops writes what it still has
         self._stop(stops)
         undisplaced.update(self._displace([shadow for shadow in changing if shadow not in services]))
+        self._looked.clear()
         self.round.prepare(undisplaced)
 
     def _end_survivors(self) -> None:
@@ -289,8 +294,13 @@ class _Restore:
 
     def _drift(self, shadow: Shadow) -> Drift:
         self.work.context.progress.phase(f"comparing {shadow.name} with its shadow")
+        provider = self._provider(shadow)
         try:
-            return self._provider(shadow).drift(shadow, self.work.contents)
+            drift = provider.drift(shadow, self.work.contents)
+            few = sum(one.items for one in self.manifest.shadows) <= LOOKED_MOST
+            if drift and few and not self.work.dry:
+                self._looked[shadow.name] = provider
+            return drift
         except (UmbraError, OSError) as error:
             self.notes.append(f"{shadow.name} can't be compared with its shadow, so it counts as changed: {error}")
             return Drift(1)
@@ -378,8 +388,12 @@ class _Restore:
     def _keep(self, shadow: Shadow) -> Shadow | str:
         self.work.context.progress.phase(f"keeping the failed state of {shadow.name}")
         begun = time.monotonic()
+        compared, contents = self._looked.pop(shadow.name, None), self.work.contents
         try:
-            kept = self._provider(shadow).displace(shadow, self.work.contents)
+            if compared is not None:
+                kept = compared.displace_compared(shadow, contents)
+            else:
+                kept = self._provider(shadow).displace(shadow, contents)
         except (UmbraError, OSError) as error:
             return f"its failed state could not be kept, so it was left alone: {error}"
         public = next(one.resource for one in self.manifest.shadows if one.name == shadow.name)

@@ -33,6 +33,25 @@ def test_nothing_is_loaded_by_importing_the_engine() -> None:
     assert done.returncode == 0, done.stderr
 
 
+GIVEN_BACK = """
+import pathlib
+def resident():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+load.load(pathlib.Path(sys.argv[1]).read_bytes())
+bytes(30 << 20)  # by itself, glibc would keep what is smaller than the largest one that was given back
+before = resident()
+large, above = bytearray(b"x" * (20 << 20)), bytearray(b"x" * 100_000)
+assert resident() - before > 20 << 20
+del large
+print(resident() - before)
+"""
+
+
+def test_large_memory_goes_back_to_the_system() -> None:
+    done = kernels.python(IMPORTS + GIVEN_BACK, str(kernels.FILE))
+    assert done.returncode == 0 and int(done.stdout) < 2 << 20, done.stderr + done.stdout
+
+
 def test_the_memory_stays_open_and_can_not_be_changed() -> None:
     module = load.load(kernels.content())
     path = str(module.__file__)

@@ -159,6 +159,19 @@ def test_what_goes_missing_can_be_displaced(tree: Path, provider: FileProvider, 
     assert (displaced.items, displaced.resource) == (0, shadow.resource)
 
 
+def test_room_for_the_largest_file_twice_and_for_a_block_of_each(
+    tree: Path, provider: FileProvider, contents: MemoryContents
+) -> None:
+    small = provider.create(resource(tree), None, contents)
+    write(tree / "l 1 2 3 4", os.urandom(9_999_999))
+    os.symlink("f 644 0 0 1 a 99999999999", tree / "link to nothing")
+    large = provider.create(resource(tree), None, contents)
+    assert provider.extra_bytes(large, contents) == 9_999_999
+    assert provider.extra_bytes(replace(small, bytes=small.items * 4096), MemoryContents()) == small.items * 4096
+    many = replace(large, items=10_000)
+    assert provider.extra_bytes(many, contents) == 10_000 * 4096
+
+
 def test_exclude_may_be_written_from_the_top_or_as_a_path(
     tree: Path, provider: FileProvider, contents: MemoryContents
 ) -> None:

@@ -15,10 +15,13 @@ from ansible_collections.umbra.rollback.plugins.module_utils.tree.entry import (
     digests,
     encode,
     escape,
+    largest,
+    numbers,
     parent_of,
+    targets,
     unescape,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -60,6 +63,8 @@ def test_the_bytes_are_those_that_are_written_down() -> None:
     assert hashlib.sha256(GOLDEN_BYTES).hexdigest() == GOLDEN_DIGEST
     assert decode(GOLDEN_BYTES) == GOLDEN
     assert list(digests(GOLDEN_BYTES)) == ["ab" * 32, EMPTY]
+    assert list(targets(GOLDEN_BYTES)) == [b"."]
+    assert (largest(GOLDEN_BYTES), largest(b"umbra-tree 1\n")) == (5, 0)
 
 
 def test_an_absent_root_has_no_lines() -> None:
@@ -82,6 +87,7 @@ leaves = st.one_of(
 
 
 @given(st.dictionaries(names, st.dictionaries(names, leaves, max_size=4), max_size=5))
+@settings(deadline=None)
 def test_whatever_is_written_is_read_back(tree: dict[bytes, dict[bytes, Entry]]) -> None:
     entries = [ROOT]
     for directory, inside in tree.items():
@@ -174,9 +180,33 @@ def test_another_version_is_refused() -> None:
     assert "umbra-tree 2" in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_numbers_of_a_few_paths(size: int) -> None:
+    lines = GOLDEN_BYTES.splitlines(keepends=True)
+    blocks = [b"".join(lines[at : at + size]) for at in range(0, len(lines), size)]
+    paths = [entry.path for entry in GOLDEN]
+    assert numbers(blocks, paths) == dict(enumerate(paths))
+    assert numbers(blocks, paths[::3]) == dict(list(enumerate(paths))[::3])
+    assert numbers(blocks, [b"a", b"a\0", b"aa", b"d/h", b"d/h/i", b"z"]) == {1: b"a", 9: b"d/h"}
+    assert numbers([b"umbra-tree 1\n"], [b""]) == numbers(blocks, []) == {}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [[b"umbra-tree 1\nf 644\n"], [b"umbra-tree 1\n", b"d 755 0 0 1 %"], [b"umbra-tree 1\n", b"d 755 0 0 1 %\n"]],
+)
+def test_numbers_of_a_damaged_listing_are_refused(blocks: list[bytes]) -> None:
+    with pytest.raises(StoreCorrupt):
+        numbers(blocks, [b"%"])
+
+
 def test_digests_of_a_damaged_listing_are_refused() -> None:
     with pytest.raises(StoreCorrupt):
         list(digests(b"umbra-tree 1\nf 644 0 0 0 a 0 abc 0\n"))
+    with pytest.raises(StoreCorrupt):
+        list(targets(b"umbra-tree 1\nl 777 0 0 0 a b%\n"))
+    with pytest.raises(StoreCorrupt):
+        largest(GOLDEN_BYTES[:-1])
 
 
 def test_parent() -> None:

@@ -9,8 +9,13 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.umbra.rollback.plugins.module_utils.errors import StoreCorrupt, StoreFormatUnknown
-from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry, statindex
+from ansible_collections.umbra.rollback.plugins.module_utils.errors import (
+    ContentMissing,
+    StoreCorrupt,
+    StoreFormatUnknown,
+)
+from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
+from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry, native, statindex
 from ansible_collections.umbra.rollback.tests.unit.support.contents import MemoryContents
 
 TREE = "cd" * 32
@@ -101,3 +106,44 @@ def test_a_generation_gives_only_what_the_store_still_has(tmp_path: Path) -> Non
     assert generation.line(b"", st) == entry.format_line(entries[0])
     del contents.blobs[stats]
     assert statindex.Generation.load(contents, tree, stats) is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 50, 1000])
+def test_some_lines_are_those_of_all_lines(size: int) -> None:
+    lines = [b"%d %d 0 -5 12" % (number, number * number) for number in range(300)]
+    whole = statindex.encode(TREE, 7, b"".join(line + b"\n" for line in lines))
+
+    def blocks(data: bytes) -> list[bytes]:
+        split = data.splitlines(keepends=True)
+        return [b"".join(split[:2])] + [b"".join(split[at : at + size]) for at in range(2, len(split), size)]
+
+    for numbers in ([], [0], [299], [0, 1, 17, 150, 151, 299], list(range(300)), [5, 300, 400]):
+        wanted = [(number, lines[number]) for number in numbers if number < 300]
+        assert list(statindex.some_lines(blocks(whole), TREE, numbers)) == wanted
+        assert list(statindex.some_lines([whole], TREE, numbers)) == wanted
+    with pytest.raises(StoreCorrupt):
+        list(statindex.some_lines(blocks(whole), "b" * 64, [0]))
+    with pytest.raises(StoreFormatUnknown):
+        list(statindex.some_lines(blocks(whole.replace(b"stat 1", b"stat 2")), TREE, [0]))
+
+
+def test_a_large_content_is_read_in_whole_lines(tmp_path: Path) -> None:
+    """Whoever reads it so learns at the end, if not before, that it is damaged."""
+    contents = Store.open(str(tmp_path / "store"), "h", create=True).contents
+    lines = [b"%07d" % number + b"x" * (number % 997) + b"\n" for number in range(6000)]
+    large, small = contents.put(b"".join(lines)), contents.put(b"".join(lines[:3]))
+    contents.flush()
+    blocks = list(native.blocks(contents, large))
+    assert b"".join(blocks) == b"".join(lines) and len(blocks) > 2
+    assert all(block.endswith(b"\n") and len(block) < 2 << 20 for block in blocks)
+    assert list(native.blocks(contents, small)) == [b"".join(lines[:3])]
+    path = Path(contents.object_path(large))
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"y")
+    with pytest.raises(StoreCorrupt):
+        list(native.blocks(contents, large))
+    path.unlink()
+    with pytest.raises(ContentMissing):
+        list(native.blocks(contents, large))

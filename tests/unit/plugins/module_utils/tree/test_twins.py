@@ -20,7 +20,6 @@ from ansible_collections.umbra.rollback.plugins.module_utils.errors import Store
 from ansible_collections.umbra.rollback.plugins.module_utils.kernel import selected
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.base import Contents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.store import Store
-from ansible_collections.umbra.rollback.plugins.module_utils.tree import capture as capture_module
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import entry as listing
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import scan as scan_module
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import statindex
@@ -239,7 +238,7 @@ def test_what_changes_between_the_scan_and_the_reading(
                 time.sleep(0.025)
             return found
 
-        monkeypatch.setattr(capture_module, "scan", scan_and_change)
+        monkeypatch.setattr(scan_module, "scan", scan_and_change)
         contents = MemoryContents()
 
         def paths(root: Path = root, contents: MemoryContents = contents) -> list[bytes]:

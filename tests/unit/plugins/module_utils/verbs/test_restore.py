@@ -18,8 +18,10 @@ from ansible_collections.umbra.rollback.plugins.module_utils import errors
 from ansible_collections.umbra.rollback.plugins.module_utils.providers.file import FileProvider
 from ansible_collections.umbra.rollback.plugins.module_utils.store.update import HostUpdate
 from ansible_collections.umbra.rollback.plugins.module_utils.tree import apply as apply_module
+from ansible_collections.umbra.rollback.plugins.module_utils.tree import scan as scan_module
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.compare import compare_open
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.rootfs import RootFs
+from ansible_collections.umbra.rollback.plugins.module_utils.tree.scan import Look
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, diff, prestage, restore
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 
@@ -189,6 +191,68 @@ def test_what_changed_after_it_was_kept_is_kept_as_well(shop: Shop, monkeypatch:
     assert shop.state() == before
     shop.restore(undo=True)
     assert (shop.config / "main.conf").read_text() == "late\n" and (shop.config / "more").read_text() == "late, too\n"
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The root of each tree that is looked at to be compared or shadowed, from now on."""
+    looks: list[bytes] = []
+    look_at = Look.__init__
+
+    def counted(self: Look, root: bytes, *args: Any) -> None:
+        looks.append(root)
+        look_at(self, root, *args)
+
+    monkeypatch.setattr(Look, "__init__", counted)
+    return looks
+
+
+@pytest.mark.parametrize("late", ["nothing", "another file", "the same file"])
+def test_what_changed_after_it_was_compared_is_kept_as_well(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """The failed state is kept from the look that compared it; what came after that is seen before the first change."""
+    before = tree(shop.config)
+    create.create(shop.target(), [shop.resources()[1]])
+    shop.update()
+    drift_of, looks = FileProvider.drift, count_looks(monkeypatch)
+    monkeypatch.setattr(scan_module, "MOMENT", 3600.0)  # however slow this machine is
+
+    def drift_and_write(self: FileProvider, *args: Any) -> Any:
+        found = drift_of(self, *args)
+        if late == "another file":
+            (shop.config / "sites" / "7.conf").write_text("late\n")
+            (shop.config / "more").write_text("late, too\n")
+        elif late == "the same file":
+            (shop.config / "main.conf").write_text("late\n")
+        return found
+
+    monkeypatch.setattr(FileProvider, "drift", drift_and_write)
+    done = shop.restore()
+    assert len(looks) == (2 if late == "another file" else 1), "one served for both, or it was kept anew"
+    assert done.state == "rolled_back" and tree(shop.config) == before
+    monkeypatch.undo()
+    shop.restore(undo=True)
+    assert (shop.config / "new.conf").exists()
+    if late == "another file":
+        assert (shop.config / "sites" / "7.conf").read_text() == "late\n"
+        assert (shop.config / "more").read_text() == "late, too\n"
+    elif late == "the same file":
+        assert (shop.config / "main.conf").read_text() == "late\n"
+
+
+@pytest.mark.parametrize("why", ["a service stops", "a moment passes", "unstable", "too many"])
+def test_it_is_looked_at_again_before_it_is_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """What a service still writes is part of the failed state; an old look proves little; and looks take memory."""
+    unstable = {"config": {"allow_unstable": True}} if why == "unstable" else {}
+    resources = shop.resources(**unstable)
+    create.create(shop.target(), resources if why == "a service stops" else [resources[1]])
+    shop.update()
+    monkeypatch.setattr(scan_module, "MOMENT", 0.0 if why == "a moment passes" else 3600.0)
+    if why == "too many":
+        monkeypatch.setattr(restore, "LOOKED_MOST", 20)
+    looks = count_looks(monkeypatch)
+    assert shop.restore().state == "rolled_back"
+    assert looks.count(os.fsencode(shop.config)) == 2
 
 
 def test_what_changed_while_it_was_restored_stays(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
