@@ -26,7 +26,7 @@ from ..providers.base import Contents, Outcome
 from . import messages, native
 from .compare import CREATE, METADATA, REMOVE, REPLACE, Bulk, Comparison, Difference, compare_open
 from .entry import Entry, parent_of
-from .kept import Kept
+from .kept import Kept, is_beginning
 from .rootfs import DIRECTORY, ForeignLink, RootFs
 from .scan import TreeOptions, require_proc
 from .write import Changed, Writer
@@ -255,14 +255,20 @@ class _Apply:
         if not lost or self._guard.kept is None:
             return
         kept = Kept(self._contents, *self._guard.kept, map(_path_of, lost))
-        unstable = self._options.allow_unstable
         with self._told():
-            late = [one.path for one in lost if one.live and not kept.has(self._fs, one.path, one.live, unstable)]
+            late = [one.path for one in lost if one.live and not self._is_safe(kept, one, one.live)]
         if late:
             shown = ", ".join(messages.printable(messages.join(self._fs.root, path)) for path in late[:LATE_SHOWN])
             rest = f" and {len(late) - LATE_SHOWN} more" if len(late) > LATE_SHOWN else ""
             problem = "changed after its failed state was kept"
             raise ChangedBeforeRestore(name=self._options.name, path=f"{shown}{rest}", problem=problem)
+
+    def _is_safe(self, kept: Kept, difference: Difference, live: os.stat_result) -> bool:
+        """Whether what is there now can go: it was kept, or the shadow has it."""
+        if kept.has(self._fs, difference.path, live, self._options.allow_unstable):
+            return True
+        entry = difference.entry
+        return entry is not None and entry.kind == "f" and is_beginning(self._fs, entry, live, self._contents)
 
     def _unkept(self, path: bytes, problem: str) -> ChangedSinceKept:
         where = messages.printable(messages.join(self._fs.root, path))

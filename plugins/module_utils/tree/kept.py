@@ -15,6 +15,8 @@ from . import entry as listing
 from . import messages, native, statindex
 from .rootfs import RootFs
 
+BLOCK = 512  # bytes; no file system has smaller ones
+
 
 class Kept:
     """Some names of the failed state of a tree, by what stat said when it was shadowed (its listing and stat index),
@@ -55,15 +57,37 @@ class Kept:
             if stat.S_ISLNK(live.st_mode):
                 directory, name = fs.at(path)
                 return os.readlink(name, dir_fd=directory) in self._bodies
-            fd = fs.open_file(path)
+            with os.fdopen(fs.open_file(path), "rb", buffering=0) as file:
+                return sha256_fd(file.fileno(), live.st_size)[0] in self._bodies
         except OSError as error:
             if error.errno in messages.GONE:
                 return True  # then nothing of it can get lost
             raise
-        try:
-            return sha256_fd(fd, live.st_size)[0] in self._bodies
-        finally:
-            os.close(fd)
+
+
+def is_beginning(fs: RootFs, entry: listing.Entry, live: os.stat_result, contents: Contents) -> bool:
+    """Whether what `entry`, a file of the shadow, has now (`live`) is but the beginning of what the shadow has, or
+    zeros in its place: a file system that lost its power leaves that of a file that a restore had written.
+
+    Raises OSError, ContentMissing, StoreCorrupt.
+    """
+    if not stat.S_ISREG(live.st_mode) or live.st_size > entry.size:
+        return False
+    with os.fdopen(fs.open_file(entry.path), "rb") as file:
+        for piece in native.pieces(contents, entry.digest):
+            data = file.read(len(piece))
+            if not _is_part(data, piece):
+                return False
+            if len(data) < len(piece):
+                break
+        return not file.read(1)
+
+
+def _is_part(data: bytes, piece: bytes) -> bool:
+    if piece.startswith(data):
+        return True
+    ends = ((at, min(at + BLOCK, len(data))) for at in range(0, len(data), BLOCK))
+    return all(data[at:end] in (piece[at:end], bytes(end - at)) for at, end in ends)
 
 
 def _bodies(data: bytes) -> Iterator[str | bytes]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -110,14 +110,23 @@ def put_pieces(
     return contents.put(b"".join(found)), result
 
 
+def pieces(contents: Contents, digest: str) -> Iterable[bytes]:
+    """A content piece by piece, where they can give it so. Only at the end it is known whether that was the content.
+
+    Raises ContentMissing, StoreCorrupt.
+    """
+    some = getattr(contents, "pieces", None)
+    found: Iterable[bytes] = some(digest) if some is not None else (contents.get(digest),)
+    return found
+
+
 def blocks(contents: Contents, digest: str) -> Iterator[bytes]:
     """A content that is lines, as blocks of whole lines. Only at the end it is known whether that was the content.
 
     Raises ContentMissing, StoreCorrupt.
     """
-    pieces = getattr(contents, "pieces", None)
     rest = b""
-    for piece in pieces(digest) if pieces is not None else (contents.get(digest),):
+    for piece in pieces(contents, digest):
         data = rest + piece
         end = data.rfind(b"\n") + 1
         rest = data[end:]

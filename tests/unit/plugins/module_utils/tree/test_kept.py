@@ -228,3 +228,33 @@ def test_a_file_with_two_names_is_known_by_its_content(failed: Failed) -> None:
     os.utime(failed.root / "large", ns=(info.st_atime_ns, info.st_mtime_ns))
     with pytest.raises(ChangedSinceKept):
         failed.restore()
+
+
+TEXT = b"".join(b"%06d\n" % number for number in range(300_000))  # more than one piece
+TORN = {
+    "empty": b"",
+    "its beginning": TEXT[:4096],
+    "half a block": TEXT[:100_100],
+    "zeros": bytes(len(TEXT)),
+    "some of its blocks": TEXT[:8192] + bytes(8192) + TEXT[16384:20000],
+}
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_what_a_lost_power_left_of_a_restored_file_may_go(failed: Failed, torn: str) -> None:
+    """A restore made the file, and the file system had not written all of it: nobody kept that, and nobody has to."""
+    write(failed.root / "text", TEXT)
+    failed.good, failed.before = failed.shadow(), picture(failed.root)
+    (failed.root / "text").write_bytes(TORN[torn])
+    failed.restore()
+    assert picture(failed.root) == failed.before
+
+
+@pytest.mark.parametrize("late", [TEXT + b"!", TEXT[:4095] + b"!", bytes(512) + b"!", TEXT[512:1024]])
+def test_what_was_written_into_a_restored_file_may_not(failed: Failed, late: bytes) -> None:
+    write(failed.root / "text", TEXT)
+    failed.good = failed.shadow()
+    (failed.root / "text").write_bytes(late)
+    with pytest.raises(ChangedSinceKept):
+        failed.restore()
+    assert (failed.root / "text").read_bytes() == late
