@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What is left to chance can be repeated."""
     parser.addoption("--seed", type=int, help="of what is chosen at random; each run says its own")
     parser.addoption("--runs", type=int, default=1, help="how often a controller is killed at a random moment")
-    parser.addoption("--whole", action="store_true", help="also what other tests here show on their way")
+    parser.addoption("--whole", action="store_true", help="all that guests are for; it takes more time than CI has")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes of CI and is shown by other tests, too."""
+    """Leave out what takes more time than CI has."""
     if not config.getoption("--whole"):
         left_out = [item for item in items if item.get_closest_marker("whole")]
         config.hook.pytest_deselected(items=left_out)
@@ -89,6 +89,12 @@ def shops(bed: Bed, stocked: Path) -> Iterator[Callable[..., list[Shop]]]:
             return [Shop(guest) for guest in guests]
 
         yield make
+
+
+@pytest.fixture
+def few(pytestconfig: pytest.Config) -> bool:
+    """Whether to do with one guest where more would do the same: each takes its share of the processors."""
+    return not pytestconfig.getoption("--whole") and pytestconfig.getoption("--runs") == 1
 
 
 @pytest.fixture

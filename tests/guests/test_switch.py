@@ -68,10 +68,11 @@ def enough(shop: Shop) -> tuple[Picture, int]:
 
 
 def test_controller_is_killed_at_any_moment(
-    shops: Make, tmp_path: Path, chance: random.Random, say: Say, pytestconfig: pytest.Config
+    shops: Make, tmp_path: Path, chance: random.Random, say: Say, few: bool, pytestconfig: pytest.Config
 ) -> None:
-    """Each of three guests ends committed, with the whole new version, or wholly as before, with no help."""
-    made = shops("shop1", "shop2", "shop3")
+    """Each of three guests (of one in CI) ends committed, with the whole new version, or wholly as before, with no
+    help."""
+    made = shops(*["shop1", "shop2", "shop3"][: 1 if few else 3])
     before = made[0].picture()
     controller = controller_of(tmp_path, made, *RELEASE)
     begun = time.monotonic()
@@ -81,7 +82,7 @@ def test_controller_is_killed_at_any_moment(
     updated = made[0].moment("commit") - made[0].moment("watchdog-armed", 0)
     deadline = round(1.5 * updated) + 10
     say(f"undisturbed: {length:.0f} s, {updated:.0f} s of them with the switch armed; deadline {deadline} s")
-    assert [ended(shop, before, after) for shop in made] == ["committed"] * 3
+    assert [ended(shop, before, after) for shop in made] == ["committed"] * len(made)
     for number in range(pytestconfig.getoption("--runs")):
         moment, alone = chance.uniform(0, length), chance.random() < 0.5
         for shop in made:
@@ -144,6 +145,7 @@ exec sleep 3600
 SHOUT = [{"command": ["/bin/sh", "-c", "echo SHOP is back > /dev/ttyS0"], "events": ["rolled_back"]}]
 
 
+@pytest.mark.whole
 def test_network_is_cut(shops: Make, tmp_path: Path, say: Say) -> None:
     """By the update (a wrong address, a link that is down), or by somebody who pulls the cable."""
     address, admin, cable = made = shops("address", "admin", "cable")
@@ -188,24 +190,27 @@ exec sleep 3600
 """
 
 
-def test_update_reboots_into_a_service_that_cannot_start(shops: Make, tmp_path: Path, say: Say) -> None:
-    """It goes back as soon as it has booted, or when the rest of its deadline has passed; the service runs again."""
-    soon, later = made = shops("soon", "later")
-    before, deadline = enough(soon)
+def test_update_reboots_into_a_service_that_cannot_start(shops: Make, tmp_path: Path, say: Say, few: bool) -> None:
+    """It goes back as soon as it has booted, or (not in CI) when the rest of its deadline has passed; the service runs
+    again."""
+    made = shops(*["soon", "later"][: 1 if few else 2])
+    before, deadline = enough(made[0])
     boots = {shop.name: shop.guest.boot_id() for shop in made}
     controller = controller_of(tmp_path, made, part("settings"), task("Break", "sh", "-c", BREAK))
     on_reboot = "{{ 'rollback' if inventory_hostname == 'soon' else 'wait' }}"
     settings = {"guard_scope": "host", "guard_deadline": deadline, "guard_on_reboot": on_reboot}
     run = controller.play(guarded([CONFIG, SERVICE], **settings))
-    expect(run, 4, "[soon]: UNREACHABLE!", "[later]: UNREACHABLE!")
+    expect(run, 4, *(f"[{shop.name}]: UNREACHABLE!" for shop in made))
     for shop in made:
         shop.guest.wait_boot(boots[shop.name])
         back_by_itself(shop, before)
         assert shop.do("check") == "1 tea\n"
         say(f"{shop.name}: {shop.status()['why']}")
-    assert soon.status()["why"] == "the host was rebooted during the update"
-    assert later.status()["why"] == f"the update was not committed within {deadline} s"
-    assert "Failed" in later.shell("journalctl --quiet --boot --unit shop.service")
+        if shop.name == "soon":
+            assert shop.status()["why"] == "the host was rebooted during the update"
+        else:
+            assert shop.status()["why"] == f"the update was not committed within {deadline} s"
+            assert "Failed" in shop.shell("journalctl --quiet --boot --unit shop.service")
 
 
 # A way back in whose midst one can pull the plug: what it brings back takes ten seconds.
@@ -219,6 +224,7 @@ SLOW = {
 PACKAGE = {**RESOURCES[0], "depends_on": ["slow"]}
 
 
+@pytest.mark.whole
 def test_power_goes_in_the_midst(shops: Make, tmp_path: Path, chance: random.Random, say: Say) -> None:
     """Of the update, or of the way back; or the kernel panics: after the boot, all is as before the update."""
     cut, again, panics = made = shops("cut", "again", "panics")
