@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.umbra.rollback.tests.faults.worlds import World
+from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import unmount
 from ansible_collections.umbra.rollback.tests.unit.support.debs import Debs, run
 
 CLONE_NEWNS = 0x20000
@@ -101,7 +102,7 @@ class PackageWorld(World):
 
     def close(self) -> None:
         while self._mounted:
-            run("umount", self._mounted[-1])
+            unmount(Path(self._mounted[-1]))
             self._mounted.pop()
 
     # --- what it is made of

@@ -32,6 +32,7 @@ from ansible_collections.umbra.rollback.plugins.module_utils.store import files,
 from ansible_collections.umbra.rollback.plugins.module_utils.store.objects import ObjectContents
 from ansible_collections.umbra.rollback.plugins.module_utils.store.packs import SMALL
 from ansible_collections.umbra.rollback.plugins.module_utils.store.temporaries import Temporaries
+from ansible_collections.umbra.rollback.tests.unit.plugins.module_utils.tree.trees import unmount
 from ansible_collections.umbra.rollback.tests.unit.support.twins import pytest_generate_tests, twin
 
 from .helpers import files_below, flip, modes_below
@@ -186,7 +187,7 @@ def reflinks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     subprocess.run([f"mkfs.{request.param}", "-q", str(image)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    unmount(place)
 
 
 def test_reflinks_are_used_where_the_file_system_has_them(reflinks: Path) -> None:
@@ -419,7 +420,7 @@ class Full:
     def end(self) -> None:
         self.make_room()
         if self.is_mounted:
-            subprocess.run(["umount", str(self.path)], check=True)
+            unmount(self.path)
 
     def _mount(self, *command: str) -> bool:
         return subprocess.run([*command, str(self.path)], capture_output=True, check=False).returncode == 0
@@ -494,7 +495,7 @@ def test_a_read_only_store_is_told(tmp_path: Path) -> None:
             contents.flush()
     finally:
         if mounted:
-            subprocess.run(["umount", str(place)], check=True)
+            unmount(place)
 
 
 def test_the_directory_is_synced_for_contents_that_were_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

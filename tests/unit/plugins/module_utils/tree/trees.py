@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 IS_ROOT = os.geteuid() == 0
 root_only = pytest.mark.skipif(not IS_ROOT, reason="only root may make devices, mounts, and files of other owners")
 NOBODY = 65534
+UNMOUNT_SECONDS = 20.0
 HOUR = 3_600_000_000_000  # nanoseconds
 OLD = 1_700_000_000_123_456_789
 
@@ -269,4 +271,14 @@ def mounted(target: Path, *arguments: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _run("umount", str(target))
+        unmount(target)
+
+
+def unmount(target: Path) -> None:
+    """Raises CalledProcessError. What was killed in it, or is written out, may keep it busy for a moment."""
+    end = time.monotonic() + UNMOUNT_SECONDS
+    while time.monotonic() < end:
+        if subprocess.run(["umount", str(target)], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    _run("umount", str(target))
