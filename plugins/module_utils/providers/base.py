@@ -209,6 +209,9 @@ class Provider(ABC):
         """
         return self.displace(shadow, contents)
 
+    def let_go(self) -> None:  # noqa: B027  # most hold nothing
+        """Let go of what `drift` found, as nobody will go on with it. May be repeated."""
+
     def stop(self, shadow: Shadow) -> bool:
         """Stop the resource, if it runs; whether it ran.
 

@@ -72,6 +72,10 @@ class DryProvider(Provider):
         now = self.context.now()
         return replace(shadow, method=METHOD, created=now, seconds=0.0, stored_bytes=0, roots=(), data={})
 
+    def let_go(self) -> None:
+        """As the wrapped provider."""
+        self._provider.let_go()
+
     def stop(self, shadow: Shadow) -> bool:
         """Never stops anything."""
         return False
@@ -89,6 +93,8 @@ class DryProvider(Provider):
             found = self._provider.drift(shadow, contents)
         except ProviderError as error:
             return Outcome(max(1, shadow.items), shadow.bytes, METHOD, (str(error),))
+        finally:
+            self._provider.let_go()
         return Outcome(found.total, found.bytes, METHOD)
 
     def validate(self, shadow: Shadow, contents: Contents) -> None:

@@ -146,10 +146,17 @@ class FileProvider(Provider):
     def drift(self, shadow: Shadow, contents: Contents) -> Drift:
         """What differs now; small texts are given whole."""
         path, options = self._target(shadow.resource)
+        self.let_go()
         look = Look(path, options)
-        weakref.finalize(look, look.fs.close)  # whether anything follows is not known here
+        weakref.finalize(look, look.fs.close)  # of who does not say when nobody goes on with it
         self._looked = shadow, look
         return drift_found(look, *_digests(shadow), contents, options)
+
+    def let_go(self) -> None:
+        """Close the root that the last `drift` opened."""
+        if self._looked:
+            self._looked[1].close()
+        self._looked = None
 
     def extra_bytes(self, shadow: Shadow, contents: Contents) -> int:
         """Each file is there twice for a moment; and those that are gone take whole blocks when they come back."""
@@ -168,10 +175,12 @@ class FileProvider(Provider):
         so that `restore` neither replaces nor removes it; but with `allow_unstable` it would: then we look again.
         """
         (of, look), self._looked = self._looked or (None, None), None
-        if look is None or of is not shadow or not look.is_fresh() or shadow.resource.options["allow_unstable"]:
+        if look is None:
             return self.displace(shadow, contents)
-        resource = _lenient(shadow)
         with look:
+            if of is not shadow or not look.is_fresh() or shadow.resource.options["allow_unstable"]:
+                return self.displace(shadow, contents)
+            resource = _lenient(shadow)
             captured = capture_found(look, contents, self._target(resource)[1], _digests(shadow))
         return replace(self._shadow(resource, captured), resource=shadow.resource)
 

@@ -216,7 +216,10 @@ class _Restore:
         wave, was = self.request.wave, self.update.state
         if not (wave and self.round.prepared([step.name for step in self.steps])):
             with exerted(Effort(max(self._tiers.values(), key=TIERS.index, default=LOW))):
-                self._prepare()
+                try:
+                    self._prepare()
+                finally:
+                    self._let_go()
         before = self.round.results if wave else {}
         numbers = range(1, self.plan.waves + 1) if wave is None else range(wave, wave + 1)
         done: dict[str, Result] = {}
@@ -243,11 +246,16 @@ class _Restore:
         services = [shadow for shadow in changing if self._is_service(shadow)]
         undisplaced = self._displace(services)  # the state of a service is what it is while it runs
         if stops:
-            self._looked.clear()  # a service that stops writes what it still has
+            self._let_go()  # a service that stops writes what it still has
         self._stop(stops)
         undisplaced.update(self._displace([shadow for shadow in changing if shadow not in services]))
-        self._looked.clear()
         self.round.prepare(undisplaced)
+
+    def _let_go(self) -> None:
+        """Nobody goes on with what was found when all was compared."""
+        for provider in self._looked.values():
+            provider.let_go()
+        self._looked.clear()
 
     def _end_survivors(self) -> None:
         """End what still runs of the update. Raises Survivor when that can't be."""
@@ -304,6 +312,9 @@ class _Restore:
         except (UmbraError, OSError) as error:
             self.notes.append(f"{shadow.name} can't be compared with its shadow, so it counts as changed: {error}")
             return Drift(1)
+        finally:
+            if shadow.name not in self._looked:
+                provider.let_go()
 
     # --- services that need what is restored
 
