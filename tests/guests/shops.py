@@ -20,7 +20,7 @@ PROGRAMS = {
 }
 UPDATE_ID = "shop-2"
 STORE = "/var/lib/umbra"
-RESOURCES: list[dict[str, Any]] = [
+RESOURCES: tuple[dict[str, Any], ...] = (
     {"name": "package", "type": "package", "packages": ["shop"]},
     {"name": "config", "type": "file", "path": "/etc/shop.d"},
     {"name": "db", "type": "sqlite", "path": "/var/lib/shop/shop.db"},
@@ -30,7 +30,7 @@ RESOURCES: list[dict[str, Any]] = [
         "unit": "shop.service",
         "depends_on": ["package", "config", "db"],
     },
-]
+)
 SETTLES = 1200.0  # seconds, beside its deadline, that a guest on a busy machine may take
 Picture = dict[str, Any]
 

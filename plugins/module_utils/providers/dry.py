@@ -72,6 +72,10 @@ class DryProvider(Provider):
         now = self.context.now()
         return replace(shadow, method=METHOD, created=now, seconds=0.0, stored_bytes=0, roots=(), data={})
 
+    def displace_compared(self, shadow: Shadow, contents: Contents) -> Shadow:
+        """As `displace`."""
+        return self.displace(shadow, contents)
+
     def let_go(self) -> None:
         """As the wrapped provider."""
         self._provider.let_go()

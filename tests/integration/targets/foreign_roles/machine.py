@@ -29,7 +29,7 @@ def prepare() -> None:
         (ETC / "lib" / f"{name}.so").write_text(f"{name} 1\n" * 50)
     (DB / "data-1/VERSION").write_text("1")
     (DB / "data").symlink_to("data-1")
-    with closing(sqlite3.connect(DB / "data-1/orders.db")) as orders, orders:
+    with closing(sqlite3.connect(DB / "data-1/orders.db")) as opened, opened as orders:
         orders.execute("create table orders (id integer primary key, what text)")
         orders.executemany("insert into orders (what) values (?)", [("tea",), ("bread",)])
 
@@ -84,7 +84,7 @@ def dbctl_init() -> None:
 
 
 def dbctl_load() -> None:
-    with closing(sqlite3.connect(DB / "data-2/orders.db")) as orders, orders:
+    with closing(sqlite3.connect(DB / "data-2/orders.db")) as opened, opened as orders:
         orders.executescript((DB / "dump.sql").read_text())
         orders.execute("alter table orders add column price integer")
 
