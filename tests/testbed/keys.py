@@ -14,7 +14,7 @@ SETTINGS = """  User root
   BatchMode yes
   ConnectTimeout 30
   ServerAliveInterval 5
-  ServerAliveCountMax 60
+  ServerAliveCountMax {patience}
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
@@ -37,9 +37,10 @@ class Keys:
         """The file that a guest reads; all of them are of one size, which a saved state has to rely on."""
         return self.private.with_suffix(".pub")
 
-    def settings(self, directory: Path) -> str:
-        """What an ssh_config says below `Host`; the sockets of connections are in a directory."""
-        return SETTINGS.format(key=self.private, directory=directory)
+    def settings(self, directory: Path, patience: int = 60) -> str:
+        """What an ssh_config says below `Host`; the sockets of connections are in a directory. One that is silent for
+        `patience` times 5 seconds is given up: a guest on a busy machine may be."""
+        return SETTINGS.format(key=self.private, directory=directory, patience=patience)
 
 
 def inventory(ssh_config: Path) -> dict[str, object]:
