@@ -44,7 +44,7 @@ class Hosts:
         keys = Keys(self.directory)
         self.ssh_config = self.directory / "ssh_config"
         addresses = "".join(f"Host {name}\n  HostName {_address(at)}\n" for at, name in enumerate(self.names, 1))
-        self.ssh_config.write_text(f"{addresses}Host *\n{keys.settings(self.directory, patience=6)}")
+        self.ssh_config.write_text(f"{addresses}Host *\n{keys.settings(self.directory, patience=12)}")
         try:
             self._world = self._start([str(self.directory), str(lower), keys.public.read_text(), *self.names])
         except BaseException:
