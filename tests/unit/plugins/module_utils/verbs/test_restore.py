@@ -22,13 +22,21 @@ from ansible_collections.umbra.rollback.plugins.module_utils.tree import scan as
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.compare import compare_open
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.rootfs import RootFs
 from ansible_collections.umbra.rollback.plugins.module_utils.tree.scan import Look
-from ansible_collections.umbra.rollback.plugins.module_utils.verbs import commit, create, diff, prestage, restore
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs import (
+    commit,
+    create,
+    diff,
+    prestage,
+    restore,
+    rounds,
+)
+from ansible_collections.umbra.rollback.plugins.module_utils.verbs.outcome import Restored
 from ansible_collections.umbra.rollback.plugins.module_utils.verbs.run import working
 
 from .conftest import Shop, touched, tree
 
 
-def actions(done: restore.Restored) -> dict[str, str]:
+def actions(done: Restored) -> dict[str, str]:
     return {result.name: result.action for result in done.results}
 
 
@@ -253,6 +261,23 @@ def test_it_is_looked_at_again_before_it_is_kept(shop: Shop, monkeypatch: pytest
     looks = count_looks(monkeypatch)
     assert shop.restore().state == "rolled_back"
     assert looks.count(os.fsencode(shop.config)) == 2
+
+
+def test_nothing_stays_open_of_a_way_back_that_ends_before_it_changes_anything(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its file system could not be unmounted: a full one, say, that a person wants to mend."""
+    shop.shadow()
+    shop.update()
+
+    def refuse(*args: Any, **facts: Any) -> None:
+        raise errors.NoSpace(where="/", free=0, what="the journal", needed=1)
+
+    monkeypatch.setattr(rounds.Round, "begin", refuse)
+    with pytest.raises(errors.NoSpace) as caught:
+        shop.restore()
+    paths = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+    assert caught.value and [path for path in paths if path.startswith(str(shop.config.parent))] == []
 
 
 def test_what_changed_while_it_was_restored_stays(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
